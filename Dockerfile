@@ -1,0 +1,28 @@
+FROM node:22-bookworm-slim AS build
+WORKDIR /app
+# Git hooks have no place in an image.
+ENV HUSKY=0
+COPY package.json package-lock.json .npmrc ./
+# `install`, not `ci`: the lock may lack optional binaries of platforms other than the one that wrote it, which
+# `npm ci` takes for a lock out of step. `npm install` keeps every version of the lock and adds those.
+RUN npm install
+COPY nest-cli.json tsconfig.json tsconfig.build.json ./
+COPY migrations migrations
+COPY src src
+RUN npm run build && npm prune --omit=dev
+
+FROM node:22-bookworm-slim
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 DATA_DIR=/data
+WORKDIR /app
+# A new volume takes over the owner of the folder that it is mounted on.
+RUN install -d -o node -g node /data
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+COPY package.json ./
+COPY casbin casbin
+USER node
+EXPOSE 3000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/api/v1/health/live`).then(response => process.exit(response.ok ? 0 : 1), () => process.exit(1))"]
+# Exec form: Node is process 1 itself, so SIGTERM reaches its shutdown hooks.
+CMD ["node", "dist/src/main.js"]

@@ -1,0 +1,271 @@
+import { readFileSync } from 'node:fs';
+import { isAbsolute, resolve } from 'node:path';
+import { parseEnv as parseEnvFile } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { SettingsError, parseEnv, settingNames } from './env.js';
+
+const SECRET = 'x'.repeat(32);
+const LOGIN_URL = 'postgres://enclave_app:secret@db:5432/enclave';
+const ADMIN_URL = 'postgresql://postgres:secret@db:5432/enclave';
+const PRODUCTION = { NODE_ENV: 'production', JWT_SECRET: SECRET, ENCRYPTION_KEY: SECRET };
+
+/** The sentences, one a problem, with which the settings are refused. */
+function refusal(source: NodeJS.ProcessEnv): string[] {
+  try {
+    parseEnv(source);
+  } catch (error) {
+    if (error instanceof SettingsError) return error.message.split('\n');
+    throw error;
+  }
+  throw new Error('the settings were accepted');
+}
+
+describe('parseEnv', () => {
+  it('needs no setting at all outside production', () => {
+    expect(parseEnv({})).toEqual({
+      production: false,
+      host: '127.0.0.1',
+      port: 3000,
+      dataDir: resolve('data'),
+      database: { mode: 'embedded' },
+      redisUrl: null,
+      worker: 'in',
+      workerConcurrency: 2,
+      jwtSecret: null,
+      encryptionKey: null,
+      platformAdmin: { email: 'admin@enclave.local', password: null },
+      embedding: null,
+      llm: null,
+      accessTokenTtl: 900,
+      refreshTokenTtl: 2_592_000,
+      authRateLimit: 30,
+      maxUploadBytes: 104_857_600,
+      maxJsonBytes: 12_582_912,
+      requestTimeout: 60_000,
+      authorizationCacheSize: 1000,
+      corsOrigins: [],
+      trustProxy: false,
+      logLevel: 'info',
+      logFormat: process.stdout.isTTY ? 'pretty' : 'json',
+    });
+  });
+
+  it('takes an empty variable for an unset one', () => {
+    expect(parseEnv(Object.fromEntries(settingNames.map(name => [name, ''])))).toEqual(parseEnv({}));
+  });
+
+  it('ignores variables that are not its own', () => {
+    expect(parseEnv({ PATH: '/usr/bin', HOME: '/root' })).toEqual(parseEnv({}));
+  });
+
+  it('converts units and lists', () => {
+    const env = parseEnv({
+      DATA_DIR: 'somewhere/else',
+      REFRESH_TOKEN_TTL_DAYS: '1',
+      MAX_UPLOAD_MB: '5',
+      MAX_JSON_MB: '1',
+      REQUEST_TIMEOUT_SECONDS: '2',
+      CORS_ORIGINS: ' https://a.example, ,https://b.example ',
+    });
+    expect(isAbsolute(env.dataDir)).toBe(true);
+    expect(env).toMatchObject({
+      dataDir: resolve('somewhere/else'),
+      refreshTokenTtl: 86_400,
+      maxUploadBytes: 5 * 1024 * 1024,
+      maxJsonBytes: 1024 * 1024,
+      requestTimeout: 2000,
+      corsOrigins: ['https://a.example', 'https://b.example'],
+    });
+  });
+
+  it.each([
+    ['true', true],
+    ['1', true],
+    ['false', false],
+    ['0', false],
+  ])('reads the flag %s as %s', (value, expected) => {
+    expect(parseEnv({ TRUST_PROXY: value }).trustProxy).toBe(expected);
+  });
+
+  it('describes a model endpoint, with or without a key', () => {
+    const env = parseEnv({
+      EMBEDDING_BASE_URL: 'http://localhost:11434/v1',
+      EMBEDDING_MODEL: 'nomic-embed-text',
+      LLM_BASE_URL: 'https://models.example/v1',
+      LLM_API_KEY: 'key',
+      LLM_MODEL: 'large',
+    });
+    expect(env.embedding).toEqual({
+      baseUrl: 'http://localhost:11434/v1',
+      apiKey: '',
+      model: 'nomic-embed-text',
+    });
+    expect(env.llm).toEqual({ baseUrl: 'https://models.example/v1', apiKey: 'key', model: 'large' });
+  });
+
+  describe('on a PostgreSQL server', () => {
+    it.each([
+      ['migrates at the start where it can', { DATABASE_ADMIN_URL: ADMIN_URL }, true],
+      ['does not migrate without the means', { DATABASE_URL: LOGIN_URL }, false],
+      [
+        'does not migrate when told not to',
+        { DATABASE_ADMIN_URL: ADMIN_URL, MIGRATE_ON_START: 'false' },
+        false,
+      ],
+      [
+        'does not migrate in production',
+        { ...PRODUCTION, DATABASE_URL: LOGIN_URL, DATABASE_ADMIN_URL: ADMIN_URL },
+        false,
+      ],
+      [
+        'migrates in production when told to',
+        { ...PRODUCTION, DATABASE_URL: LOGIN_URL, DATABASE_ADMIN_URL: ADMIN_URL, MIGRATE_ON_START: 'true' },
+        true,
+      ],
+    ])('%s', (_behaviour, source: NodeJS.ProcessEnv, migrateOnStart) => {
+      expect(parseEnv(source).database).toEqual({
+        mode: 'server',
+        url: source['DATABASE_URL'] ?? null,
+        adminUrl: source['DATABASE_ADMIN_URL'] ?? null,
+        migrateOnStart,
+        poolSize: 10,
+      });
+    });
+  });
+
+  describe('refuses', () => {
+    it.each([
+      ['PORT', ['-1', '65536', '80.5', 'http', 'Infinity'], 'must be a whole number from 0 to 65535'],
+      [
+        'DATABASE_URL',
+        ['db:5432', 'mysql://db'],
+        'must be an address that starts with postgres:// or postgresql://',
+      ],
+      ['DATABASE_ADMIN_URL', ['db'], 'must be an address that starts with postgres:// or postgresql://'],
+      ['DATABASE_POOL_SIZE', ['0', '501'], 'must be a whole number from 1 to 500'],
+      ['MIGRATE_ON_START', ['yes'], 'must be true or false'],
+      ['REDIS_URL', ['http://redis', 'redis'], 'must be an address that starts with redis:// or rediss://'],
+      ['WORKER', ['out'], 'must be in or external'],
+      ['WORKER_CONCURRENCY', ['0', '65'], 'must be a whole number from 1 to 64'],
+      [
+        'JWT_SECRET',
+        ['x'.repeat(31)],
+        'must have at least 32 characters; make one with: openssl rand -hex 32',
+      ],
+      ['ENCRYPTION_KEY', ['short'], 'must have at least 32 characters; make one with: openssl rand -hex 32'],
+      ['PLATFORM_ADMIN_EMAIL', ['admin', 'admin@'], 'must be an e-mail address'],
+      ['PLATFORM_ADMIN_PASSWORD', ['x'.repeat(11)], 'must have at least 12 characters'],
+      ['EMBEDDING_BASE_URL', ['localhost'], 'must be an address that starts with http:// or https://'],
+      ['LLM_BASE_URL', ['ftp://models'], 'must be an address that starts with http:// or https://'],
+      ['ACCESS_TOKEN_TTL_SECONDS', ['29', '86401'], 'must be a whole number from 30 to 86400'],
+      ['REFRESH_TOKEN_TTL_DAYS', ['0', '366'], 'must be a whole number from 1 to 365'],
+      ['AUTH_RATE_LIMIT_PER_MINUTE', ['0', '100001'], 'must be a whole number from 1 to 100000'],
+      ['MAX_UPLOAD_MB', ['0', '10001'], 'must be a whole number from 1 to 10000'],
+      ['MAX_JSON_MB', ['0', '101'], 'must be a whole number from 1 to 100'],
+      ['REQUEST_TIMEOUT_SECONDS', ['0', '3601'], 'must be a whole number from 1 to 3600'],
+      ['AUTHORIZATION_CACHE_SIZE', ['0', '1000001'], 'must be a whole number from 1 to 1000000'],
+      ['TRUST_PROXY', ['maybe'], 'must be true or false'],
+      ['LOG_FORMAT', ['xml'], 'must be json or pretty'],
+    ])('a wrong %s', (name, values, sentence) => {
+      // A server, so that no rule about several settings speaks up beside the one under test.
+      const server = { DATABASE_URL: LOGIN_URL };
+      expect(values.map(value => refusal({ ...server, [name]: value }))).toEqual(
+        values.map(() => [`${name} ${sentence}`]),
+      );
+    });
+
+    it('an unknown log level and a password without end, by name', () => {
+      expect(refusal({ LOG_LEVEL: 'loud' })).toEqual([expect.stringMatching(/^LOG_LEVEL .*"silent"/)]);
+      expect(refusal({ PLATFORM_ADMIN_PASSWORD: 'x'.repeat(257) })).toEqual([
+        expect.stringMatching(/^PLATFORM_ADMIN_PASSWORD .*256/),
+      ]);
+    });
+
+    it.each([
+      [
+        'Redis beside the embedded database',
+        { REDIS_URL: 'redis://redis:6379' },
+        'REDIS_URL is for several processes on one server: set DATABASE_URL too',
+      ],
+      [
+        'an external worker that jobs cannot reach',
+        { DATABASE_URL: LOGIN_URL, WORKER: 'external' },
+        'WORKER=external needs REDIS_URL, through which the other processes get their jobs',
+      ],
+      [
+        'an embedding endpoint without a model',
+        { EMBEDDING_BASE_URL: 'http://models/v1' },
+        'EMBEDDING_MODEL must name the model of EMBEDDING_BASE_URL',
+      ],
+      [
+        'a chat endpoint without a model',
+        { LLM_BASE_URL: 'http://models/v1' },
+        'LLM_MODEL must name the model of LLM_BASE_URL',
+      ],
+      [
+        'production without a token secret',
+        { ...PRODUCTION, JWT_SECRET: '' },
+        'JWT_SECRET must be set in production (openssl rand -hex 32)',
+      ],
+      [
+        'production without an encryption key',
+        { ...PRODUCTION, ENCRYPTION_KEY: '' },
+        'ENCRYPTION_KEY must be set in production (openssl rand -hex 32)',
+      ],
+      [
+        'production under the administrator alone',
+        { ...PRODUCTION, DATABASE_ADMIN_URL: ADMIN_URL },
+        'DATABASE_URL must name the running role in production; DATABASE_ADMIN_URL is for migrations only',
+      ],
+    ])('%s', (_case, source: NodeJS.ProcessEnv, sentence) => {
+      expect(refusal(source)).toEqual([sentence]);
+    });
+
+    it('everything that is wrong at once', () => {
+      expect(refusal({ PORT: 'x', WORKER: 'x' }).map(line => line.split(' ')[0])).toEqual(['PORT', 'WORKER']);
+      expect(refusal({ NODE_ENV: 'production' }).map(line => line.split(' ')[0])).toEqual([
+        'JWT_SECRET',
+        'ENCRYPTION_KEY',
+      ]);
+    });
+  });
+
+  it('accepts production on the embedded database, and on a server with Redis and workers', () => {
+    expect(parseEnv(PRODUCTION)).toMatchObject({ production: true, database: { mode: 'embedded' } });
+    const source = {
+      ...PRODUCTION,
+      DATABASE_URL: LOGIN_URL,
+      REDIS_URL: 'redis://redis:6379',
+      WORKER: 'external',
+    };
+    expect(parseEnv(source)).toMatchObject({
+      production: true,
+      database: { mode: 'server', url: LOGIN_URL, adminUrl: null },
+      redisUrl: 'redis://redis:6379',
+      worker: 'external',
+      jwtSecret: SECRET,
+      encryptionKey: SECRET,
+    });
+  });
+});
+
+describe('.env.example', () => {
+  const example = readFileSync(new URL('../../../.env.example', import.meta.url), 'utf8');
+
+  it('names every setting once, and no other', () => {
+    const names = [...example.matchAll(/^([A-Z][A-Z0-9_]*)=/gm)].map(match => match[1]);
+    expect(names).toHaveLength(settingNames.length);
+    expect(new Set(names)).toEqual(new Set(settingNames));
+  });
+
+  it('explains every setting right above it, with its default', () => {
+    const explained = [...example.matchAll(/((?:^# (?!---).+\n)+)([A-Z][A-Z0-9_]*)=(.*)$/gm)]
+      .filter(([, comment = '', , value]) => comment.replaceAll('\n# ', ' ').includes(`Default: ${value}`))
+      .map(([, , name]) => name);
+    expect(settingNames.filter(name => !explained.includes(name))).toEqual([]);
+  });
+
+  it('shows the defaults: an untouched copy changes nothing', () => {
+    expect(parseEnv(parseEnvFile(example) as NodeJS.ProcessEnv)).toEqual(parseEnv({}));
+  });
+});

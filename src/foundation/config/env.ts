@@ -1,0 +1,213 @@
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { z } from 'zod';
+
+/** An OpenAI-compatible endpoint: everything before `/embeddings` or `/chat/completions`. */
+export interface ModelEndpoint {
+  baseUrl: string;
+  apiKey: string;
+  model: string;
+}
+
+/** Where the rows live: PGlite in the data folder, or a PostgreSQL server. */
+export type DatabaseSettings =
+  | { mode: 'embedded' }
+  | {
+      mode: 'server';
+      /** Connection of the running role, which owns nothing. Null: derived from the admin connection. */
+      url: string | null;
+      /** Connection that may create roles and tables; needed by migrations only. */
+      adminUrl: string | null;
+      migrateOnStart: boolean;
+      poolSize: number;
+    };
+
+/** Every setting of the installation, typed and checked once; nothing else reads `process.env`. */
+export interface Env {
+  production: boolean;
+  host: string;
+  port: number;
+  /** Absolute path of the folder with the embedded database, generated secrets and original files. */
+  dataDir: string;
+  database: DatabaseSettings;
+  redisUrl: string | null;
+  /** `in`: this process also works on jobs; `external`: separate `npm run worker` processes do. */
+  worker: 'in' | 'external';
+  /** How many documents one process ingests at a time. */
+  workerConcurrency: number;
+  /** Null where none is set: outside production they are generated once into the data folder. */
+  jwtSecret: string | null;
+  encryptionKey: string | null;
+  platformAdmin: { email: string; password: string | null };
+  embedding: ModelEndpoint | null;
+  llm: ModelEndpoint | null;
+  /** Seconds. */
+  accessTokenTtl: number;
+  /** Seconds. */
+  refreshTokenTtl: number;
+  /** Public sign-in routes: attempts a minute for one address. */
+  authRateLimit: number;
+  /** Bytes. */
+  maxUploadBytes: number;
+  /** Bytes. */
+  maxJsonBytes: number;
+  /** Milliseconds after which a request that has not been answered is ended with 503. */
+  requestTimeout: number;
+  /** How many Casbin domains are held in memory. */
+  authorizationCacheSize: number;
+  corsOrigins: string[];
+  trustProxy: boolean;
+  logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
+  logFormat: 'json' | 'pretty';
+}
+
+/** A setting that is missing or wrong. The message says which one and how to mend it. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+}
+
+const integer = (fallback: number, min: number, max: number) =>
+  z.coerce
+    .number(`must be a whole number from ${min} to ${max}`)
+    .int(`must be a whole number from ${min} to ${max}`)
+    .min(min, `must be a whole number from ${min} to ${max}`)
+    .max(max, `must be a whole number from ${min} to ${max}`)
+    .default(fallback);
+
+const flag = z
+  .enum(['true', 'false', '1', '0'], 'must be true or false')
+  .transform(value => value === 'true' || value === '1');
+
+const urlOf = (...protocols: string[]) =>
+  z
+    .string()
+    .refine(
+      value => URL.canParse(value) && protocols.includes(new URL(value).protocol),
+      `must be an address that starts with ${protocols.map(protocol => `${protocol}//`).join(' or ')}`,
+    );
+
+const secret = z.string().min(32, 'must have at least 32 characters; make one with: openssl rand -hex 32');
+
+const schema = z.object({
+  NODE_ENV: z.string().optional(),
+  HOST: z.string().default('127.0.0.1'),
+  PORT: integer(3000, 0, 65_535),
+  DATA_DIR: z.string().default('data'),
+  DATABASE_URL: urlOf('postgres:', 'postgresql:').optional(),
+  DATABASE_ADMIN_URL: urlOf('postgres:', 'postgresql:').optional(),
+  DATABASE_POOL_SIZE: integer(10, 1, 500),
+  MIGRATE_ON_START: flag.optional(),
+  REDIS_URL: urlOf('redis:', 'rediss:').optional(),
+  WORKER: z.enum(['in', 'external'], 'must be in or external').default('in'),
+  WORKER_CONCURRENCY: integer(2, 1, 64),
+  JWT_SECRET: secret.optional(),
+  ENCRYPTION_KEY: secret.optional(),
+  PLATFORM_ADMIN_EMAIL: z.email('must be an e-mail address').default('admin@enclave.local'),
+  PLATFORM_ADMIN_PASSWORD: z.string().min(12, 'must have at least 12 characters').max(256).optional(),
+  EMBEDDING_BASE_URL: urlOf('http:', 'https:').optional(),
+  EMBEDDING_API_KEY: z.string().optional(),
+  EMBEDDING_MODEL: z.string().optional(),
+  LLM_BASE_URL: urlOf('http:', 'https:').optional(),
+  LLM_API_KEY: z.string().optional(),
+  LLM_MODEL: z.string().optional(),
+  ACCESS_TOKEN_TTL_SECONDS: integer(15 * 60, 30, 24 * 3600),
+  REFRESH_TOKEN_TTL_DAYS: integer(30, 1, 365),
+  AUTH_RATE_LIMIT_PER_MINUTE: integer(30, 1, 100_000),
+  MAX_UPLOAD_MB: integer(100, 1, 10_000),
+  MAX_JSON_MB: integer(12, 1, 100),
+  REQUEST_TIMEOUT_SECONDS: integer(60, 1, 3600),
+  AUTHORIZATION_CACHE_SIZE: integer(1000, 1, 1_000_000),
+  CORS_ORIGINS: z.string().default(''),
+  TRUST_PROXY: flag.default(false),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  LOG_FORMAT: z.enum(['json', 'pretty'], 'must be json or pretty').optional(),
+});
+
+/** The environment variables that the installation knows; `.env.example` explains each. */
+export const settingNames: readonly string[] = Object.keys(schema.shape);
+
+/** Reads `.env` of the working directory, where there is one, into `process.env`; set variables win. */
+export function loadEnvFile(): void {
+  if (existsSync('.env')) process.loadEnvFile('.env');
+}
+
+/**
+ * Parses the settings.
+ *
+ * @throws SettingsError naming every setting that is missing or wrong
+ */
+export function parseEnv(source: NodeJS.ProcessEnv): Env {
+  // An empty variable is an unset one: compose files and CI systems pass those.
+  const set = Object.fromEntries(Object.entries(source).filter(([, value]) => value !== ''));
+  const result = schema.safeParse(set);
+  if (!result.success) {
+    throw new SettingsError(
+      result.error.issues.map(issue => `${issue.path.join('.')} ${issue.message}`).join('\n'),
+    );
+  }
+  const env = result.data;
+  const production = env.NODE_ENV === 'production';
+  const server = env.DATABASE_URL !== undefined || env.DATABASE_ADMIN_URL !== undefined;
+  const problems: string[] = [];
+  if (production && !env.JWT_SECRET)
+    problems.push('JWT_SECRET must be set in production (openssl rand -hex 32)');
+  if (production && !env.ENCRYPTION_KEY)
+    problems.push('ENCRYPTION_KEY must be set in production (openssl rand -hex 32)');
+  if (production && server && !env.DATABASE_URL) {
+    problems.push(
+      'DATABASE_URL must name the running role in production; DATABASE_ADMIN_URL is for migrations only',
+    );
+  }
+  if (env.REDIS_URL && !server)
+    problems.push('REDIS_URL is for several processes on one server: set DATABASE_URL too');
+  if (env.WORKER === 'external' && !env.REDIS_URL) {
+    problems.push('WORKER=external needs REDIS_URL, through which the other processes get their jobs');
+  }
+  if (env.EMBEDDING_BASE_URL && !env.EMBEDDING_MODEL)
+    problems.push('EMBEDDING_MODEL must name the model of EMBEDDING_BASE_URL');
+  if (env.LLM_BASE_URL && !env.LLM_MODEL) problems.push('LLM_MODEL must name the model of LLM_BASE_URL');
+  if (problems.length > 0) throw new SettingsError(problems.join('\n'));
+
+  return {
+    production,
+    host: env.HOST,
+    port: env.PORT,
+    dataDir: resolve(env.DATA_DIR),
+    database: server
+      ? {
+          mode: 'server',
+          url: env.DATABASE_URL ?? null,
+          adminUrl: env.DATABASE_ADMIN_URL ?? null,
+          migrateOnStart: env.MIGRATE_ON_START ?? (!production && env.DATABASE_ADMIN_URL !== undefined),
+          poolSize: env.DATABASE_POOL_SIZE,
+        }
+      : { mode: 'embedded' },
+    redisUrl: env.REDIS_URL ?? null,
+    worker: env.WORKER,
+    workerConcurrency: env.WORKER_CONCURRENCY,
+    jwtSecret: env.JWT_SECRET ?? null,
+    encryptionKey: env.ENCRYPTION_KEY ?? null,
+    platformAdmin: { email: env.PLATFORM_ADMIN_EMAIL, password: env.PLATFORM_ADMIN_PASSWORD ?? null },
+    embedding:
+      env.EMBEDDING_BASE_URL && env.EMBEDDING_MODEL
+        ? { baseUrl: env.EMBEDDING_BASE_URL, apiKey: env.EMBEDDING_API_KEY ?? '', model: env.EMBEDDING_MODEL }
+        : null,
+    llm:
+      env.LLM_BASE_URL && env.LLM_MODEL
+        ? { baseUrl: env.LLM_BASE_URL, apiKey: env.LLM_API_KEY ?? '', model: env.LLM_MODEL }
+        : null,
+    accessTokenTtl: env.ACCESS_TOKEN_TTL_SECONDS,
+    refreshTokenTtl: env.REFRESH_TOKEN_TTL_DAYS * 24 * 3600,
+    authRateLimit: env.AUTH_RATE_LIMIT_PER_MINUTE,
+    maxUploadBytes: env.MAX_UPLOAD_MB * 1024 * 1024,
+    maxJsonBytes: env.MAX_JSON_MB * 1024 * 1024,
+    requestTimeout: env.REQUEST_TIMEOUT_SECONDS * 1000,
+    authorizationCacheSize: env.AUTHORIZATION_CACHE_SIZE,
+    corsOrigins: env.CORS_ORIGINS.split(',')
+      .map(origin => origin.trim())
+      .filter(origin => origin !== ''),
+    trustProxy: env.TRUST_PROXY,
+    logLevel: env.LOG_LEVEL,
+    logFormat: env.LOG_FORMAT ?? (process.stdout.isTTY ? 'pretty' : 'json'),
+  };
+}

@@ -1,0 +1,57 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
+
+/** One open transaction. Handed down visibly, so that a reader sees what runs inside of it. */
+export type Tx = EntityManager;
+
+const open = new AsyncLocalStorage<true>();
+const afterCommitWork = new WeakMap<Tx, Array<() => void>>();
+
+/** Calls `work` once the transaction has committed; never when it is rolled back. `work` must not throw. */
+export function afterCommit(tx: Tx, work: () => void): void {
+  const queue = afterCommitWork.get(tx);
+  if (!queue) throw new Error('afterCommit() was called outside of a transaction.');
+  queue.push(work);
+}
+
+/**
+ * Runs `work` in one transaction that begins with `enter`, and commits it, or rolls it back when `work` throws.
+ * Transactions do not nest: on the embedded database's single connection an inner one would wait for ever.
+ *
+ * @param enter statements without parameters, sent together with BEGIN in one message
+ */
+export async function runTransaction<T>(
+  dataSource: DataSource,
+  enter: string,
+  work: (tx: Tx) => Promise<T>,
+): Promise<T> {
+  if (open.getStore()) throw new Error('A transaction is already open here: hand its `tx` on instead of opening another.');
+  const runner = dataSource.createQueryRunner();
+  const afterwards: Array<() => void> = [];
+  try {
+    await runner.query(`BEGIN; ${enter}`);
+    // BEGIN went out in one message with the rest, past TypeORM, which must know of it: else save() opens its own.
+    (runner as { isTransactionActive: boolean }).isTransactionActive = true;
+    const tx = runner.manager;
+    afterCommitWork.set(tx, afterwards);
+    const result = await open.run(true, () => work(tx));
+    await runner.query('COMMIT');
+    await runner.release();
+    for (const call of afterwards) call();
+    return result;
+  } catch (error) {
+    await rollBack(runner);
+    throw error;
+  }
+}
+
+async function rollBack(runner: QueryRunner): Promise<void> {
+  if (runner.isReleased) return;
+  try {
+    await runner.query('ROLLBACK');
+    await runner.release();
+  } catch (error) {
+    // A connection that cannot roll back must not serve the next request.
+    await (runner as unknown as { releasePostgresConnection(error: unknown): Promise<void> }).releasePostgresConnection(error);
+  }
+}
