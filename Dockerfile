@@ -3,8 +3,8 @@ WORKDIR /app
 # Git hooks have no place in an image.
 ENV HUSKY=0
 COPY package.json package-lock.json .npmrc ./
-# `install`, not `ci`: the lock may lack optional binaries of platforms other than the one that wrote it, which
-# `npm ci` takes for a lock out of step. `npm install` keeps every version of the lock and adds those.
+# `install`, not `ci`: npm 11 refuses a lock that lacks optional binaries of platforms other than the one that
+# wrote it; `install` accepts it and takes the same versions from it.
 RUN npm install
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY migrations migrations
@@ -23,6 +23,6 @@ COPY casbin casbin
 USER node
 EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/api/v1/health/live`).then(response => process.exit(response.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.PORT + '/api/v1/health/live').then(response => process.exit(response.ok ? 0 : 1), () => process.exit(1))"]
 # Exec form: Node is process 1 itself, so SIGTERM reaches its shutdown hooks.
 CMD ["node", "dist/src/main.js"]

@@ -10,6 +10,10 @@ export class CreateRoles1763712000000 implements MigrationInterface {
           CREATE ROLE ${role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS;
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END $$`);
+      await runner.query(`
+        DO $$ BEGIN
+          IF NOT pg_has_role('${role}', 'SET') THEN GRANT ${role} TO CURRENT_USER; END IF;
+        END $$`);
       await runner.query(`GRANT USAGE ON SCHEMA public TO ${role}`);
     }
     await runner.query('CREATE EXTENSION IF NOT EXISTS vector');

@@ -1,0 +1,71 @@
+import { Injectable } from '@nestjs/common';
+import casbinRule from 'typeorm-adapter/lib/casbinRule.js';
+import typeormAdapter from 'typeorm-adapter';
+import { type DataSource, type FindOptionsWhere, In } from 'typeorm';
+import type { Tx } from '../../foundation/database/transaction.js';
+
+/** The table of typeorm-adapter: a "p" rule is (role, domain, object, action), a "g" rule (user, role, domain). */
+export const CasbinRule = casbinRule.CasbinRule;
+export type RulesAdapter = Awaited<ReturnType<typeof typeormAdapter.default.newAdapter>>;
+export type RulesFilter = FindOptionsWhere<InstanceType<typeof CasbinRule>>;
+
+/** Casbin's rules, through typeorm-adapter, in the caller's transaction. */
+@Injectable()
+export class CasbinRulesRepository {
+  /** The adapter takes a data source; of that it uses what an entity manager has too, so it joins the transaction. */
+  adapter(tx: Tx): Promise<RulesAdapter> {
+    const connection = {
+      options: tx.dataSource.options,
+      isInitialized: true,
+      getRepository: tx.getRepository.bind(tx),
+    };
+    return typeormAdapter.default.newAdapter({ connection: connection as unknown as DataSource });
+  }
+
+  async addRole(tx: Tx, userId: string, role: string, domain: string): Promise<void> {
+    const adapter = await this.adapter(tx);
+    await adapter.addPolicy('g', 'g', [userId, role, domain]);
+  }
+
+  async removeRole(tx: Tx, userId: string, role: string, domain: string): Promise<void> {
+    const adapter = await this.adapter(tx);
+    await adapter.removePolicy('g', 'g', [userId, role, domain]);
+  }
+
+  /**
+   * What decides about one user in one domain: which roles the user has, and, where `withRoles`, what those of the
+   * domain allow.
+   */
+  filterFor(domain: string, platform: string, userId: string, withRoles: boolean): RulesFilter[] {
+    const everyDomain = domain.replace(/_.*$/, '_*');
+    const assignments = { ptype: 'g', v0: userId, v2: In([domain, platform]) };
+    return withRoles ? [{ ptype: 'p', v1: In([domain, everyDomain, '*']) }, assignments] : [assignments];
+  }
+
+  /** The roles of one user in one domain. */
+  async rolesOf(tx: Tx, userId: string, domain: string): Promise<string[]> {
+    const rules = await tx.getRepository(CasbinRule).find({ where: { ptype: 'g', v0: userId, v2: domain } });
+    return rules.map(rule => rule.v1);
+  }
+
+  /** The roles of many users in one domain, or of one user in many domains. */
+  findAssignments(tx: Tx, filter: { userIds?: string[]; domains?: string[] }): Promise<Array<{ v0: string; v1: string; v2: string }>> {
+    return tx.getRepository(CasbinRule).find({
+      where: {
+        ptype: 'g',
+        ...(filter.userIds && { v0: In(filter.userIds) }),
+        ...(filter.domains && { v2: In(filter.domains) }),
+      },
+      order: { id: 'ASC' },
+    });
+  }
+
+  /** Who holds `role` in the domain. The rules stay locked, so that two removals at once cannot both be of the last. */
+  async lockHolders(tx: Tx, role: string, domain: string): Promise<string[]> {
+    const rules: Array<{ v0: string }> = await tx.query(
+      `SELECT v0 FROM casbin_rule WHERE ptype = 'g' AND v1 = $1 AND domain = $2 ORDER BY id FOR UPDATE`,
+      [role, domain],
+    );
+    return rules.map(rule => rule.v0);
+  }
+}

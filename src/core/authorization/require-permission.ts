@@ -1,0 +1,28 @@
+import { SetMetadata, applyDecorators } from '@nestjs/common';
+import { ApiBearerAuth, ApiExtension } from '@nestjs/swagger';
+import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { PERMISSIONS, type Permission, domainKind } from './permissions.js';
+
+export const ACCESS = 'access';
+
+/** What a route says about who may call it. A route that says nothing stops the start. */
+export type Access = { kind: 'public' } | { kind: 'permission'; permission: Permission };
+
+/** Guards a route with a permission, asked for in that permission's kind of domain, and says so in the API document. */
+export function RequirePermission(permission: Permission): MethodDecorator {
+  const domain = { platform: 'platform', user: 'user_<id>', tenant: 'tenant_<id>' }[domainKind(permission)];
+  return applyDecorators(
+    SetMetadata(ACCESS, { kind: 'permission', permission } satisfies Access),
+    ApiBearerAuth(),
+    ApiExtension('x-permission', { permission, domain, description: PERMISSIONS[permission] }),
+    ApiProblems(401, 403, ...(domainKind(permission) === 'tenant' ? [404] : [])),
+  );
+}
+
+/** Opens a route to everybody. */
+export function Public(): MethodDecorator {
+  return applyDecorators(
+    SetMetadata(ACCESS, { kind: 'public' } satisfies Access),
+    ApiExtension('x-permission', { permission: null, domain: null, description: 'Public' }),
+  );
+}

@@ -1,0 +1,75 @@
+/** Options of a call that the caller may give up. */
+export interface CallOptions {
+  /** Aborted: work that still waits is dropped, work under way is left to itself, the call rejects with the reason. */
+  signal?: AbortSignal;
+}
+
+export interface EmbedDocumentsOptions extends CallOptions {
+  /** Called after every batch with the number of texts done so far. */
+  onProgress?: (done: number) => void | Promise<void>;
+}
+
+/** Turns text into vectors of unit length, all of one dimension. */
+export interface EmbeddingModel {
+  /** `bundled/universal-sentence-encoder-lite`, or the endpoint's model name. */
+  readonly name: string;
+  /** Share of the vector leg in the fused score (0-1); the lexical leg has the rest. */
+  readonly fusionWeight: number;
+  /** @throws ModelError */
+  embedQuery(text: string, options?: CallOptions): Promise<number[]>;
+  /**
+   * Embeds in batches.
+   *
+   * @returns the vectors in the order of the texts
+   * @throws ModelError as soon as one batch failed
+   */
+  embedDocuments(texts: string[], options?: EmbedDocumentsOptions): Promise<number[][]>;
+}
+
+export interface ChatMessage {
+  role: 'system' | 'user' | 'assistant';
+  content: string;
+}
+
+export interface ChatCompletion {
+  text: string;
+  /** Tokens; 0 where the server does not count them. */
+  promptTokens: number;
+  /** Tokens; 0 where the server does not count them. */
+  completionTokens: number;
+}
+
+export interface ChatOptions extends CallOptions {
+  /** 0-2. Without it the server's own default applies. */
+  temperature?: number;
+  /** Longest answer, in tokens. Without it the server's own default applies. */
+  maxTokens?: number;
+}
+
+export interface ChatModel {
+  readonly name: string;
+  /** @throws ModelError */
+  complete(messages: ChatMessage[], options: ChatOptions): Promise<ChatCompletion>;
+}
+
+/**
+ * - `model_unavailable`: not reachable, overloaded or broken at the moment.
+ * - `model_rejected`: refused the request, or answered what is no answer; the settings or the input must change.
+ * - `model_timeout`: no complete answer in time.
+ */
+export type ModelErrorCode = 'model_unavailable' | 'model_rejected' | 'model_timeout';
+
+/** A model that did not do its work. The message names neither credentials nor what the server answered. */
+export class ModelError extends Error {
+  override readonly name = 'ModelError';
+
+  constructor(
+    readonly code: ModelErrorCode,
+    message: string,
+    /** Whether the same call may succeed later. */
+    readonly retryable: boolean,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

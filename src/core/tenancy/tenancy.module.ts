@@ -1,0 +1,12 @@
+import { Global, Module } from '@nestjs/common';
+import { PlatformDatabase } from './platform-database.js';
+import { TenantContext } from './tenant-context.js';
+import { TenantDatabase } from './tenant-database.js';
+import { TenantDirectory } from './tenant-directory.js';
+
+@Global()
+@Module({
+  providers: [TenantContext, TenantDatabase, PlatformDatabase, TenantDirectory],
+  exports: [TenantContext, TenantDatabase, PlatformDatabase, TenantDirectory],
+})
+export class TenancyModule {}

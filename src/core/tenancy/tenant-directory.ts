@@ -1,0 +1,59 @@
+import { Injectable, type OnModuleInit } from '@nestjs/common';
+import { LRUCache } from 'lru-cache';
+import { ChangeFeed } from '../../foundation/database/change-feed.js';
+import type { Tx } from '../../foundation/database/transaction.js';
+import type { CurrentTenant } from './tenant-context.js';
+import { PlatformDatabase } from './platform-database.js';
+
+export interface KnownTenant extends CurrentTenant {
+  status: 'active' | 'suspended' | 'erasing';
+}
+
+const TOPIC = 'tenant';
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** Finds tenants by id or name, and remembers them until they change. */
+@Injectable()
+export class TenantDirectory implements OnModuleInit {
+  private readonly byReference = new LRUCache<string, KnownTenant>({ max: 20_000 });
+  private changed = 0;
+
+  constructor(
+    private readonly database: PlatformDatabase,
+    private readonly changes: ChangeFeed,
+  ) {}
+
+  onModuleInit(): void {
+    this.changes.subscribe(
+      TOPIC,
+      id => this.forget(id),
+      () => this.forget(null),
+    );
+  }
+
+  /** @param reference id or name */
+  async find(reference: string): Promise<KnownTenant | null> {
+    const known = this.byReference.get(reference);
+    if (known) return known;
+    const changedBefore = this.changed;
+    const column = UUID.test(reference) ? 'id' : 'name';
+    const rows: KnownTenant[] = await this.database.run(tx =>
+      tx.query(`SELECT id, name, status FROM tenants WHERE ${column} = $1`, [reference]),
+    );
+    const tenant = rows[0] ?? null;
+    if (tenant && changedBefore === this.changed) this.byReference.set(reference, tenant);
+    return tenant;
+  }
+
+  /** Announces that a tenant's row changed in this transaction. */
+  async tenantChanged(tx: Tx, id: string): Promise<void> {
+    await this.changes.publish(tx, TOPIC, id);
+  }
+
+  private forget(id: string | null): void {
+    this.changed++;
+    for (const [reference, tenant] of this.byReference.entries()) {
+      if (id === null || tenant.id === id) this.byReference.delete(reference);
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn, type ValueTransformer } from 'typeorm';
+import type { KnowledgeBaseConfig } from './knowledge-bases.dto.js';
+
+/** `pg` reads bigint as text; sizes and counts here stay far below 2^53. */
+export const bigintAsNumber: ValueTransformer = { to: (value: number) => value, from: (value: string) => Number(value) };
+
+@Entity('knowledge_bases')
+export class KnowledgeBase {
+  @PrimaryColumn('uuid')
+  id!: string;
+
+  @Column('uuid', { name: 'tenant_id' })
+  tenantId!: string;
+
+  @Column('text')
+  name!: string;
+
+  @Column('text')
+  slug!: string;
+
+  @Column('text', { default: '' })
+  description!: string;
+
+  /** Only what this knowledge base sets itself. */
+  @Column('jsonb', { default: {} })
+  config!: KnowledgeBaseConfig;
+
+  /** The model of the stored vectors; null until the first document is stored. */
+  @Column('text', { name: 'embedding_model', nullable: true })
+  embeddingModel!: string | null;
+
+  @Column('boolean', { name: 'is_active', default: true })
+  isActive!: boolean;
+
+  @Column('integer', { name: 'document_count', default: 0 })
+  documentCount!: number;
+
+  @Column('integer', { name: 'chunk_count', default: 0 })
+  chunkCount!: number;
+
+  @Column('bigint', { name: 'storage_bytes', default: 0, transformer: bigintAsNumber })
+  storageBytes!: number;
+
+  @Column('uuid', { name: 'created_by', nullable: true })
+  createdBy!: string | null;
+
+  @CreateDateColumn({ type: 'timestamptz', name: 'created_at' })
+  createdAt!: Date;
+
+  @UpdateDateColumn({ type: 'timestamptz', name: 'updated_at' })
+  updatedAt!: Date;
+}

@@ -1,0 +1,142 @@
+import { z } from 'zod';
+import { listQuery, pageSchema, toMegabytes } from '../../foundation/http/pagination.js';
+import type { KnowledgeBase } from './knowledge-base.entity.js';
+
+/** Lengths are in characters of text. */
+export const CONFIG_DEFAULTS = {
+  chunk_size: 1200,
+  chunk_overlap: 100,
+  top_k: 10,
+  llm_temperature: 1,
+  llm_max_tokens: 4096,
+  system_prompt: null as string | null,
+};
+
+export const configSchema = z
+  .strictObject({
+    chunk_size: z.int().min(100).max(8000).optional().describe('Characters of a chunk at most [1200]'),
+    chunk_overlap: z.int().min(0).max(2000).optional().describe('Characters that neighbouring chunks share [100]'),
+    top_k: z.int().min(1).max(100).optional().describe('Passages of a search [10]'),
+    llm_temperature: z.number().min(0).max(2).optional().describe('[1.0]'),
+    llm_max_tokens: z.int().min(1).max(100_000).optional().describe('[4096]'),
+    system_prompt: z.string().max(20_000).nullable().optional(),
+  })
+  .refine(
+    config => (config.chunk_overlap ?? CONFIG_DEFAULTS.chunk_overlap) < (config.chunk_size ?? CONFIG_DEFAULTS.chunk_size) / 2,
+    { path: ['chunk_overlap'], message: 'must be less than half of chunk_size' },
+  )
+  .meta({ id: 'KnowledgeBaseConfig' });
+
+export type KnowledgeBaseConfig = z.infer<typeof configSchema>;
+export type EffectiveConfig = typeof CONFIG_DEFAULTS;
+
+/** What holds for a knowledge base: its own settings over the defaults. */
+export function effectiveConfig(config: KnowledgeBaseConfig): EffectiveConfig {
+  return { ...CONFIG_DEFAULTS, ...config } as EffectiveConfig;
+}
+
+const nameField = z.string().trim().min(1).max(200).meta({ example: 'Product documentation' });
+const slugField = z
+  .string()
+  .min(1)
+  .max(63)
+  .regex(/^[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?$/, 'must be lowercase letters, digits, dashes and underscores')
+  .refine(slug => !z.uuid().safeParse(slug).success, 'must not be a UUID')
+  .meta({ example: 'product-docs' });
+const descriptionField = z.string().max(2000);
+
+export const createKnowledgeBaseSchema = z
+  .strictObject({
+    name: nameField,
+    slug: slugField.optional().describe('Made from the name where it is missing'),
+    description: descriptionField.default(''),
+    config: configSchema.default({}),
+  })
+  .meta({ id: 'CreateKnowledgeBase' });
+
+export const updateKnowledgeBaseSchema = z
+  .strictObject({
+    name: nameField.optional(),
+    slug: slugField.optional(),
+    description: descriptionField.optional(),
+    config: configSchema.optional(),
+    is_active: z.boolean().optional(),
+  })
+  .meta({ id: 'UpdateKnowledgeBase' });
+
+export const replaceKnowledgeBaseSchema = z
+  .strictObject({
+    name: nameField,
+    slug: slugField,
+    description: descriptionField,
+    config: configSchema,
+    is_active: z.boolean(),
+  })
+  .meta({ id: 'ReplaceKnowledgeBase' });
+
+export const listKnowledgeBasesQuery = listQuery(['created_at', 'name'], {});
+
+export const knowledgeBaseSchema = z
+  .object({
+    id: z.uuid(),
+    tenant_id: z.uuid(),
+    name: z.string().meta({ example: 'Product documentation' }),
+    slug: z.string().meta({ example: 'product-docs' }),
+    description: z.string(),
+    config: configSchema,
+    embedding_model: z.string().nullable().describe('Of the stored vectors; null while there are none'),
+    is_active: z.boolean(),
+    document_count: z.int(),
+    chunk_count: z.int(),
+    storage_mb: z.number(),
+    created_by: z.uuid().nullable(),
+    created_at: z.iso.datetime(),
+    updated_at: z.iso.datetime(),
+  })
+  .meta({ id: 'KnowledgeBase' });
+
+export const knowledgeBasePageSchema = pageSchema(knowledgeBaseSchema, 'KnowledgeBasePage');
+
+export const statisticsSchema = z
+  .object({
+    document_count: z.int(),
+    chunk_count: z.int(),
+    storage_bytes: z.int(),
+    storage_mb: z.number(),
+    documents_by_status: z.record(z.string(), z.int()),
+  })
+  .meta({ id: 'KnowledgeBaseStatistics' });
+
+export type CreateKnowledgeBase = z.infer<typeof createKnowledgeBaseSchema>;
+export type UpdateKnowledgeBase = z.infer<typeof updateKnowledgeBaseSchema>;
+export type ListKnowledgeBases = z.infer<typeof listKnowledgeBasesQuery>;
+
+export function toKnowledgeBase(kb: KnowledgeBase): z.infer<typeof knowledgeBaseSchema> {
+  return {
+    id: kb.id,
+    tenant_id: kb.tenantId,
+    name: kb.name,
+    slug: kb.slug,
+    description: kb.description,
+    config: kb.config,
+    embedding_model: kb.embeddingModel,
+    is_active: kb.isActive,
+    document_count: kb.documentCount,
+    chunk_count: kb.chunkCount,
+    storage_mb: toMegabytes(kb.storageBytes),
+    created_by: kb.createdBy,
+    created_at: kb.createdAt.toISOString(),
+    updated_at: kb.updatedAt.toISOString(),
+  };
+}
+
+/** A slug out of a name of any alphabet; empty where nothing of it can stand in one. */
+export function slugOf(name: string): string {
+  return name
+    .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .slice(0, 60)
+    .replace(/^-+|-+$/g, '');
+}

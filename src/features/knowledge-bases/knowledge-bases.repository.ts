@@ -1,0 +1,90 @@
+import { Injectable } from '@nestjs/common';
+import { validate as isUuid } from 'uuid';
+import type { Tx } from '../../foundation/database/transaction.js';
+import { type Page, likePattern } from '../../foundation/http/pagination.js';
+import { KnowledgeBase } from './knowledge-base.entity.js';
+import type { ListKnowledgeBases } from './knowledge-bases.dto.js';
+
+const SORTABLE: Record<string, string> = { created_at: 'kb.createdAt', name: 'kb.name' };
+
+/** Knowledge bases of the transaction's tenant. */
+@Injectable()
+export class KnowledgeBasesRepository {
+  /** @param reference id or slug */
+  find(tx: Tx, reference: string): Promise<KnowledgeBase | null> {
+    return tx.getRepository(KnowledgeBase).findOneBy(isUuid(reference) ? { id: reference } : { slug: reference });
+  }
+
+  /** @returns false where the name or the slug is taken */
+  async insert(tx: Tx, kb: Partial<KnowledgeBase>): Promise<boolean> {
+    const result = await tx
+      .getRepository(KnowledgeBase)
+      .createQueryBuilder()
+      .insert()
+      .values(kb as KnowledgeBase)
+      .orIgnore()
+      .returning('id')
+      .execute();
+    return (result.raw as unknown[]).length === 1;
+  }
+
+  async update(tx: Tx, id: string, changes: Partial<KnowledgeBase>): Promise<void> {
+    await tx.getRepository(KnowledgeBase).update({ id }, { ...changes, updatedAt: new Date() } as never);
+  }
+
+  async delete(tx: Tx, id: string): Promise<void> {
+    await tx.getRepository(KnowledgeBase).delete({ id });
+  }
+
+  async isTaken(tx: Tx, kb: { id: string; name: string; slug: string }): Promise<boolean> {
+    const rows: unknown[] = await tx.query(
+      'SELECT 1 FROM knowledge_bases WHERE id <> $1 AND (lower(name) = lower($2) OR slug = $3)',
+      [kb.id, kb.name, kb.slug],
+    );
+    return rows.length > 0;
+  }
+
+  async list(tx: Tx, query: ListKnowledgeBases): Promise<Page<KnowledgeBase>> {
+    const builder = tx.getRepository(KnowledgeBase).createQueryBuilder('kb');
+    if (query.search) {
+      builder.where('(kb.name ILIKE :search OR kb.slug ILIKE :search)', { search: likePattern(query.search) });
+    }
+    const [items, total] = await builder
+      .orderBy(SORTABLE[query.sort.replace(/^-/, '')] as string, query.sort.startsWith('-') ? 'DESC' : 'ASC')
+      .addOrderBy('kb.id')
+      .offset((query.page - 1) * query.page_size)
+      .limit(query.page_size)
+      .getManyAndCount();
+    return { items, total };
+  }
+
+  async documentsByStatus(tx: Tx, id: string): Promise<Record<string, number>> {
+    const rows: Array<{ status: string; count: number }> = await tx.query(
+      'SELECT status, count(*)::int AS count FROM documents WHERE kb_id = $1 GROUP BY status',
+      [id],
+    );
+    return Object.fromEntries(rows.map(row => [row.status, row.count]));
+  }
+
+  /** Keeps the statistics equal to what a count would give, in the transaction that adds or removes a document. */
+  async countDocument(tx: Tx, id: string, documents: 1 | -1, bytes: number): Promise<void> {
+    await tx.query(
+      'UPDATE knowledge_bases SET document_count = document_count + $2, storage_bytes = storage_bytes + $3 WHERE id = $1',
+      [id, documents, bytes],
+    );
+  }
+
+  /**
+   * Says which model the vectors of this knowledge base are from.
+   *
+   * @returns false where they are from another one
+   */
+  async fixEmbeddingModel(tx: Tx, id: string, model: string): Promise<boolean> {
+    const [rows]: [unknown[]] = await tx.query(
+      `UPDATE knowledge_bases SET embedding_model = $2
+       WHERE id = $1 AND (embedding_model IS NULL OR embedding_model = $2 OR chunk_count = 0) RETURNING id`,
+      [id, model],
+    );
+    return rows.length === 1;
+  }
+}

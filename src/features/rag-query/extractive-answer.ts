@@ -1,0 +1,85 @@
+import { ANSWER_PASSAGES, coverage, isAnswerable, termWeights } from '../retrieval/ranking.js';
+import type { Passage, SearchResult } from '../retrieval/retrieval.repository.js';
+import { sentences } from './sentences.js';
+
+/** Where a quoted sentence stands; named as on the wire. */
+export interface Citation {
+  /** Number of the `[n]` marker, from 1. */
+  index: number;
+  chunk_id: string;
+  document_id: string;
+  title: string;
+  /** Verbatim from the chunk's text. */
+  quote: string;
+  page: number | null;
+}
+
+export interface ExtractiveAnswer {
+  answered: boolean;
+  /** Quoted sentences, each followed by its marker; or a sentence that says that there is no answer. */
+  answer: string;
+  citations: Citation[];
+}
+
+/** A sentence of a passage that may be quoted. */
+export interface Candidate {
+  passage: Passage;
+  quote: string;
+}
+
+const MOST_SENTENCES = 3;
+
+const NOT_FOUND = 'The documents of this knowledge base do not seem to answer this question.';
+
+/** What the passage's rank adds to the coverage of a sentence. */
+const PASSAGE_WEIGHT = 0.5;
+
+/** A further sentence is worth quoting down to this share of the best one's score. */
+const WORTH_QUOTING = 0.4;
+
+/** Every sentence of the best passages, each once: chunks of a document overlap. */
+export function candidateSentences(passages: readonly Passage[]): Candidate[] {
+  const seen = new Set<string>();
+  return passages.slice(0, ANSWER_PASSAGES).flatMap(passage =>
+    sentences(passage.text)
+      .map(({ start, end }) => ({ passage, quote: passage.text.slice(start, end) }))
+      .filter(({ quote }) => !seen.has(quote) && seen.add(quote)),
+  );
+}
+
+/** @@ANSWER */
+export function extractiveAnswer(
+  result: SearchResult,
+  candidates: readonly Candidate[],
+  lexemes: readonly string[][],
+  embeddingModel: string,
+): ExtractiveAnswer {
+  if (!isAnswerable(result, embeddingModel)) {
+    return { answered: false, answer: NOT_FOUND, citations: [] };
+  }
+  const weights = termWeights(result);
+  const ranked = candidates
+    .map((candidate, i) => ({
+      ...candidate,
+      score: coverage(weights, lexemes[i] ?? []) + PASSAGE_WEIGHT * candidate.passage.score,
+    }))
+    .toSorted((a, b) => b.score - a.score);
+  const quoted = ranked
+    .slice(0, MOST_SENTENCES)
+    .filter(({ score }) => score >= WORTH_QUOTING * (ranked[0]?.score ?? 0));
+  if (quoted.length === 0) {
+    return { answered: false, answer: NOT_FOUND, citations: [] };
+  }
+  return {
+    answered: true,
+    answer: quoted.map(({ quote }, i) => `${quote.replaceAll(/\s+/g, ' ')} [${i + 1}]`).join(' '),
+    citations: quoted.map(({ passage, quote }, i) => ({
+      index: i + 1,
+      chunk_id: passage.chunk_id,
+      document_id: passage.document_id,
+      title: passage.document_title,
+      quote,
+      page: passage.page,
+    })),
+  };
+}

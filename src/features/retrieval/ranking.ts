@@ -1,0 +1,65 @@
+import type { Passage, QueryTerm, SearchResult } from './retrieval.repository.js';
+
+/** Passages that may answer a question; the rest is for whoever asked for more results. */
+export const ANSWER_PASSAGES = 5;
+
+/**
+ * What a question's words are worth when the kb is asked whether it has an answer: the idf of a kb that has, besides
+ * its own chunks, 400 in which every word stands 8 times. In a kb of one or a dozen documents, plain idf is flat for
+ * all words it knows and huge for those it does not, so that one unknown word ("located") outweighs all others.
+ */
+const PRIOR_CHUNKS = 400;
+const PRIOR_FREQUENCY = 8;
+
+/** Weight of every lexeme of the query. */
+export function termWeights({ terms, chunk_count }: Pick<SearchResult, 'terms' | 'chunk_count'>): Map<string, number> {
+  return new Map(terms.map(term => [term.lexeme, smoothedIdf(term, chunk_count)]));
+}
+
+/** Weighted share (0-1) of the query's words among `lexemes`; 0 where the query has no words. */
+export function coverage(weights: ReadonlyMap<string, number>, lexemes: Iterable<string>): number {
+  let total = 0;
+  for (const weight of weights.values()) total += weight;
+  let covered = 0;
+  for (const lexeme of new Set(lexemes)) covered += weights.get(lexeme) ?? 0;
+  return total === 0 ? 0 : covered / total;
+}
+
+/** What must be there before a question counts as answerable. */
+interface AnswerThreshold {
+  /** Best coverage among the best passages. */
+  coverage: number;
+  /** Best coverage + best cosine; null where the model's cosines say nothing certain. */
+  evidence: number | null;
+}
+
+const COVERAGE_ALONE: AnswerThreshold = { coverage: 0.39, evidence: null };
+
+/** Cosines of different models are not comparable: a model stands here once it was calibrated. */
+const CALIBRATED: Record<string, AnswerThreshold> = {
+  'bundled/universal-sentence-encoder-lite': { coverage: 0.3, evidence: 0.85 },
+};
+
+/** @@CALIBRATION */
+export function isAnswerable(result: SearchResult, embeddingModel: string): boolean {
+  const best = result.passages.slice(0, ANSWER_PASSAGES);
+  const weights = termWeights(result);
+  const covered = Math.max(0, ...best.map(passage => coverage(weights, passage.matched)));
+  const cosines = best.map(passage => passage.cosine).filter(cosine => cosine !== null);
+  const threshold = (cosines.length > 0 && CALIBRATED[embeddingModel]) || COVERAGE_ALONE;
+  return (
+    covered >= threshold.coverage &&
+    (threshold.evidence === null || covered + Math.max(...cosines) >= threshold.evidence)
+  );
+}
+
+/** Passages at or above a cosine that the caller asked for; those without a cosine are not judged. */
+export function aboveThreshold(passages: readonly Passage[], cosine: number): Passage[] {
+  return passages.filter(passage => passage.cosine === null || passage.cosine >= cosine);
+}
+
+function smoothedIdf({ document_frequency }: QueryTerm, chunkCount: number): number {
+  const chunks = chunkCount + PRIOR_CHUNKS;
+  const frequency = document_frequency + PRIOR_FREQUENCY;
+  return Math.log(1 + (chunks - frequency + 0.5) / (frequency + 0.5));
+}

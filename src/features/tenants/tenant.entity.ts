@@ -1,0 +1,48 @@
+import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
+
+export const TENANT_TYPES = ['organization', 'department', 'project', 'customer'] as const;
+export const PLAN_TIERS = ['free', 'starter', 'pro', 'enterprise'] as const;
+export const TENANT_STATUSES = ['active', 'suspended', 'erasing'] as const;
+
+@Entity('tenants')
+export class Tenant {
+  @PrimaryColumn('uuid')
+  id!: string;
+
+  /** Slug; unique in the installation. */
+  @Column('text')
+  name!: string;
+
+  @Column('text', { name: 'display_name' })
+  displayName!: string;
+
+  @Column('text', { default: '' })
+  description!: string;
+
+  @Column('text', { default: 'organization' })
+  type!: (typeof TENANT_TYPES)[number];
+
+  @Column('uuid', { name: 'parent_id', nullable: true })
+  parentId!: string | null;
+
+  @Column('text', { name: 'plan_tier', default: 'free' })
+  planTier!: (typeof PLAN_TIERS)[number];
+
+  @Column('text', { default: 'active' })
+  status!: (typeof TENANT_STATUSES)[number];
+
+  @Column('jsonb', { default: {} })
+  settings!: Record<string, unknown>;
+
+  @Column('jsonb', { default: {} })
+  metadata!: Record<string, unknown>;
+
+  @Column('uuid', { name: 'created_by', nullable: true })
+  createdBy!: string | null;
+
+  @CreateDateColumn({ type: 'timestamptz', name: 'created_at' })
+  createdAt!: Date;
+
+  @UpdateDateColumn({ type: 'timestamptz', name: 'updated_at' })
+  updatedAt!: Date;
+}

@@ -1,0 +1,101 @@
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Problem, titleOf } from './problem.js';
+
+/** Turns whatever was thrown into a problem document, and lets nothing of an unexpected error out. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  private readonly logger = new Logger('http');
+
+  catch(error: unknown, host: ArgumentsHost): void {
+    const request = host.switchToHttp().getRequest<FastifyRequest>();
+    const reply = host.switchToHttp().getResponse<FastifyReply>();
+    sendProblem(toProblem(error, this.logger), request, reply);
+  }
+}
+
+/** For the filter, and for the errors that Fastify meets before or after Nest. */
+export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
+  // A stream that has begun cannot become a problem any more.
+  if (reply.raw.headersSent) {
+    reply.raw.destroy();
+    return;
+  }
+  const { status, code, detail } = problem;
+  const { errors, members, headers } = problem.options;
+  void reply
+    .code(status)
+    .headers({ 'content-type': 'application/problem+json; charset=utf-8', 'cache-control': 'no-store', ...headers })
+    .serializer((body: unknown) => JSON.stringify(body))
+    .send({
+      ...members,
+      type: 'about:blank',
+      title: titleOf(status),
+      status,
+      detail,
+      instance: request.url.split('?', 1)[0],
+      code,
+      request_id: request.id,
+      ...(errors && { errors }),
+    });
+}
+
+interface FastifyLikeError {
+  code: string;
+  statusCode: number;
+  message: string;
+}
+
+/** The sentence and code for what Fastify and its plugins throw, by their error code. */
+const FASTIFY_PROBLEMS: Record<string, [status: number, code: string, detail: string]> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: [413, 'too_large', 'The body is larger than this installation accepts.'],
+  FST_REQ_FILE_TOO_LARGE: [413, 'too_large', 'A file is larger than this installation accepts.'],
+  FST_FILES_LIMIT: [413, 'too_many_files', 'There are more files in this request than are accepted at once.'],
+  FST_PARTS_LIMIT: [413, 'too_many_parts', 'There are more parts in this request than are accepted at once.'],
+  FST_FIELDS_LIMIT: [413, 'too_many_fields', 'There are more fields in this request than are accepted at once.'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [415, 'unsupported_media_type', 'The content type of the body is not one that this route takes.'],
+  FST_INVALID_MULTIPART_CONTENT_TYPE: [415, 'unsupported_media_type', 'This route takes multipart/form-data.'],
+  FST_ERR_CTP_INVALID_JSON_BODY: [400, 'malformed_json', 'The body is not valid JSON.'],
+  FST_ERR_CTP_EMPTY_JSON_BODY: [400, 'malformed_json', 'The body is empty, but is said to be JSON.'],
+};
+
+/** Faults of the database that pass: https://www.postgresql.org/docs/17/errcodes-appendix.html and Node's own. */
+const DATABASE_PROBLEMS: Record<string, [code: string, detail: string]> = {
+  '40001': ['busy', 'Somebody else changed the same thing at the same moment. Try again.'],
+  '40P01': ['busy', 'Somebody else changed the same thing at the same moment. Try again.'],
+  '53300': ['database_unavailable', 'The database is busy. Try again in a moment.'],
+  '57014': ['timeout', 'The database took too long.'],
+  '57P01': ['database_unavailable', 'The database is restarting. Try again in a moment.'],
+  '57P03': ['database_unavailable', 'The database is starting. Try again in a moment.'],
+  ECONNREFUSED: ['database_unavailable', 'The database cannot be reached. Try again in a moment.'],
+  ECONNRESET: ['database_unavailable', 'The connection to the database was lost. Try again in a moment.'],
+};
+
+function toProblem(error: unknown, logger: Logger): Problem {
+  if (error instanceof Problem) return error;
+  const fastify = error as Partial<FastifyLikeError>;
+  const known = typeof fastify?.code === 'string' ? FASTIFY_PROBLEMS[fastify.code] : undefined;
+  if (known) return new Problem(...known);
+  if (error instanceof HttpException) return fromHttpException(error);
+  if (typeof fastify?.statusCode === 'number' && fastify.statusCode >= 400 && fastify.statusCode < 500) {
+    return fromStatus(fastify.statusCode);
+  }
+  const database = DATABASE_PROBLEMS[(error as { driverError?: { code?: string } }).driverError?.code ?? fastify?.code ?? ''];
+  if (database) {
+    logger.warn(error);
+    return Problem.unavailable(...database);
+  }
+  logger.error(error);
+  return new Problem(500, 'internal_error', 'Something went wrong on our side. The request id names it in the log.');
+}
+
+function fromHttpException(error: HttpException): Problem {
+  const status = error.getStatus();
+  if (status === 404) return new Problem(404, 'not_found', 'There is no such route or resource.');
+  return fromStatus(status);
+}
+
+function fromStatus(status: number): Problem {
+  const code = titleOf(status).toLowerCase().replaceAll(' ', '_');
+  return new Problem(status, code, `${titleOf(status)}.`);
+}

@@ -1,0 +1,78 @@
+import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { Problem } from './problem.js';
+import { sendProblem } from './problem.filter.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Aborts when the client goes away or the request has taken too long. */
+    abort: AbortController;
+  }
+}
+
+/** What to say of a request in its log line, beyond what the request itself tells. */
+export type LogFields = (request: FastifyRequest) => Record<string, unknown>;
+
+/** Aborts when the client goes away or the request has taken too long: hand it to whatever waits. */
+export const RequestSignal = createParamDecorator(
+  (_: unknown, context: ExecutionContext): AbortSignal => context.switchToHttp().getRequest<FastifyRequest>().abort.signal,
+);
+
+/**
+ * What every request gets: an id, an end (a time limit, a client that left, a server that drains) and a log line.
+ *
+ * @param options.timeout in milliseconds
+ * @returns stops taking requests; those under way go on
+ */
+export function manageRequests(
+  fastify: FastifyInstance,
+  options: { timeout: number; logger: Logger; logFields: LogFields },
+): { drain(): void } {
+  let draining = false;
+  fastify.decorateRequest('abort');
+
+  fastify.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
+    request.abort = new AbortController();
+    void reply.header('x-request-id', request.id);
+    if (draining) {
+      void reply.header('connection', 'close');
+      sendProblem(Problem.unavailable('draining', 'This process is shutting down. Try again.', 1), request, reply);
+      return;
+    }
+    const timer = setTimeout(() => {
+      if (!reply.raw.headersSent) sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
+      request.abort.abort(new Problem(503, 'timeout', 'The request took too long.'));
+    }, options.timeout);
+    reply.raw.once('close', () => {
+      clearTimeout(timer);
+      if (!reply.raw.writableFinished) request.abort.abort(new Problem(499, 'client_gone', 'The client went away.'));
+    });
+    done();
+  });
+
+  fastify.addHook('onResponse', (request, reply, done) => {
+    options.logger.info(
+      {
+        context: 'http',
+        request_id: request.id,
+        method: request.method,
+        // Without the query, in which somebody may have put a secret.
+        path: request.url.split('?', 1)[0],
+        route: request.routeOptions.url,
+        status: reply.statusCode,
+        duration_ms: Math.round(reply.elapsedTime * 100) / 100,
+        ip: request.ip,
+        ...options.logFields(request),
+      },
+      `${request.method} ${reply.statusCode}`,
+    );
+    done();
+  });
+
+  return {
+    drain() {
+      draining = true;
+    },
+  };
+}

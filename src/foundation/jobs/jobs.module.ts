@@ -1,0 +1,47 @@
+import { BullModule, getQueueToken } from '@nestjs/bull';
+import { type DynamicModule, Inject, Module } from '@nestjs/common';
+import type { Queue, QueueOptions } from 'bull';
+import { Redis, type RedisOptions } from 'ioredis';
+import type { Env } from '../config/env.js';
+import { BullQueue } from './bull-queue.js';
+import { InProcessQueue } from './in-process-queue.js';
+
+const tokenOf = (name: string): string => `JobQueue:${name}`;
+
+/** Injects the `JobQueue` of this name. */
+export const InjectJobQueue = (name: string): ParameterDecorator => Inject(tokenOf(name));
+
+/** A worker that dies without a word gives its jobs back after this long; the default is twice as much. */
+const LOCK_MS = 15_000;
+
+@Module({})
+export class JobsModule {
+  /** A queue by name: on Redis through Bull where the settings name one, else in this process. */
+  static register(env: Env, name: string): DynamicModule {
+    const provide = tokenOf(name);
+    if (!env.redisUrl) {
+      return { module: JobsModule, providers: [{ provide, useClass: InProcessQueue }], exports: [provide] };
+    }
+    return {
+      module: JobsModule,
+      imports: [BullModule.registerQueue({ name, ...queueOptions(env.redisUrl) })],
+      providers: [{ provide, useFactory: (queue: Queue) => new BullQueue(queue), inject: [getQueueToken(name)] }],
+      exports: [provide],
+    };
+  }
+}
+
+function queueOptions(url: string): QueueOptions {
+  return {
+    // Every database of a Redis that several installations share is a world of its own; so is every prefix.
+    prefix: 'enclave',
+    settings: { lockDuration: LOCK_MS, stalledInterval: LOCK_MS / 3, maxStalledCount: 1000 },
+    createClient: (type, options) => {
+      // Bull's blocking and subscribing clients wait for ever by design; the one that requests use must not.
+      const waiting: RedisOptions = { ...options, maxRetriesPerRequest: null, enableReadyCheck: false };
+      return type === 'client'
+        ? new Redis(url, { ...options, maxRetriesPerRequest: 1, commandTimeout: 5_000 })
+        : new Redis(url, waiting);
+    },
+  };
+}

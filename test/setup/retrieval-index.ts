@@ -1,0 +1,78 @@
+import { PGlite } from '@electric-sql/pglite';
+import { createPgConfig } from '@electric-sql/pglite/node-postgres';
+import { vector } from '@electric-sql/pglite-pgvector';
+import { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { lexicalFunctions } from '../../migrations/lexical-functions.sql.js';
+import type { Tx } from '../../src/foundation/database/transaction.js';
+
+/** The retrieval index by itself: its tables without tenants and policies, which other tests are about. */
+const TABLES = `
+CREATE TABLE knowledge_bases (id uuid PRIMARY KEY, tenant_id uuid NOT NULL,
+  text_search_configuration regconfig NOT NULL DEFAULT 'english', chunk_count integer NOT NULL DEFAULT 0,
+  lexeme_count bigint NOT NULL DEFAULT 0, reference_length real NOT NULL DEFAULT 0);
+CREATE TABLE documents (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, kb_id uuid NOT NULL, title text NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}', created_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE chunks (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, kb_id uuid NOT NULL, document_id uuid NOT NULL,
+  ordinal integer NOT NULL, text text NOT NULL, heading text, page integer, start_offset integer NOT NULL,
+  end_offset integer NOT NULL, token_count integer NOT NULL);
+CREATE INDEX ON chunks (document_id, ordinal);
+CREATE TABLE chunk_vectors (chunk_id uuid PRIMARY KEY, tenant_id uuid NOT NULL, kb_id uuid NOT NULL,
+  document_id uuid NOT NULL, length integer NOT NULL, embedding halfvec NOT NULL, lexical sparsevec NOT NULL)
+  WITH (toast_tuple_target = 8160);
+CREATE INDEX ON chunk_vectors (kb_id);
+CREATE INDEX ON chunk_vectors (document_id);
+CREATE TABLE kb_terms (tenant_id uuid NOT NULL, kb_id uuid NOT NULL, term integer NOT NULL,
+  document_frequency integer NOT NULL, PRIMARY KEY (kb_id, term));`;
+
+export interface RetrievalIndex {
+  tx: Tx;
+  createKb(): Promise<{ tenantId: string; kbId: string }>;
+  createDocument(
+    kb: { tenantId: string; kbId: string },
+    title: string,
+    fields?: { metadata?: Record<string, unknown>; createdAt?: Date },
+  ): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** A retrieval index in memory, or in a schema of its own on the server of `url`. */
+export async function openRetrievalIndex(url?: string): Promise<RetrievalIndex> {
+  const pglite = url ? null : await PGlite.create({ extensions: { vector } });
+  const schema = `retrieval_${uuidv7().replaceAll('-', '')}`;
+  const dataSource = new DataSource({
+    type: 'postgres',
+    installExtensions: false,
+    poolSize: 1,
+    ...(pglite
+      ? { extra: { ...(createPgConfig(pglite)), max: 1, idleTimeoutMillis: 0 } }
+      : { url, extra: { options: `-c search_path=${schema},public` } }),
+  });
+  await dataSource.initialize();
+  const tx = dataSource.manager;
+  if (url) await tx.query(`CREATE SCHEMA ${schema}`);
+  await tx.query('CREATE EXTENSION IF NOT EXISTS vector SCHEMA public');
+  for (const statement of lexicalFunctions) await tx.query(statement);
+  await tx.query(TABLES);
+  return {
+    tx,
+    async createKb() {
+      const kb = { tenantId: uuidv7(), kbId: uuidv7() };
+      await tx.query('INSERT INTO knowledge_bases (id, tenant_id) VALUES ($1, $2)', [kb.kbId, kb.tenantId]);
+      return kb;
+    },
+    async createDocument({ tenantId, kbId }, title, { metadata = {}, createdAt = new Date() } = {}) {
+      const id = uuidv7();
+      await tx.query(
+        'INSERT INTO documents (id, tenant_id, kb_id, title, metadata, created_at) VALUES ($1, $2, $3, $4, $5, $6)',
+        [id, tenantId, kbId, title, metadata, createdAt],
+      );
+      return id;
+    },
+    async close() {
+      if (url) await tx.query(`DROP SCHEMA ${schema} CASCADE`);
+      await dataSource.destroy();
+      await pglite?.close();
+    },
+  };
+}
