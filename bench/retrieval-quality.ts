@@ -30,7 +30,9 @@ type Kb = { tenantId: string; kbId: string };
 
 const folder = process.argv[2];
 if (!folder || !existsSync(folder)) {
-  console.error('Usage: npx tsx bench/retrieval-quality.ts <folder with articles (*.json) or a collection (corpus.jsonl …)>');
+  console.error(
+    'Usage: npx tsx bench/retrieval-quality.ts <folder with articles (*.json) or a collection (corpus.jsonl …)>',
+  );
   exit(2);
 }
 const folders = [
@@ -45,6 +47,8 @@ const model = new BundledEmbedding();
 const chunks = new ChunksRepository();
 const retrieval = new RetrievalRepository();
 const vectors = new Map<string, number[]>();
+/** Of the result at index `i` in nDCG. */
+const discount = (i: number) => 1 / Math.log2(i + 2);
 let searches = 0;
 let searchMilliseconds = 0;
 
@@ -56,7 +60,9 @@ for (const path of folders) {
   if (articles.length > 0) await questionAnswering(basename(path), articles);
   if (existsSync(join(path, 'corpus.jsonl'))) await collection(path);
 }
-console.log(`${searches} searches, ${(searchMilliseconds / searches).toFixed(2)} ms each (client, without embedding)`);
+console.log(
+  `${searches} searches, ${(searchMilliseconds / searches).toFixed(2)} ms each (client, without embedding)`,
+);
 await model.close();
 await index.close();
 
@@ -68,11 +74,17 @@ async function questionAnswering(name: string, articles: Article[]): Promise<voi
   const rows = [];
   for (const article of articles) {
     const kb = await index.createKb();
-    const documents = await store(kb, article.paragraphs.map(({ text }) => ({ title: article.title, text })));
+    const documents = await store(
+      kb,
+      article.paragraphs.map(({ text }) => ({ title: article.title, text })),
+    );
     const own = [];
     for (const [i, paragraph] of article.paragraphs.entries()) {
       for (const question of paragraph.questions) {
-        own.push({ ...(await ask(kb, question)), reciprocalRank: await reciprocalRank(kb, question, documents[i]) });
+        own.push({
+          ...(await ask(kb, question)),
+          reciprocalRank: await reciprocalRank(kb, question, documents[i]),
+        });
       }
     }
     const foreign = [];
@@ -93,7 +105,9 @@ async function questionAnswering(name: string, articles: Article[]): Promise<voi
     });
   }
   const kb = await index.createKb();
-  const paragraphs = articles.flatMap(({ title, paragraphs: list }) => list.map(paragraph => ({ title, ...paragraph })));
+  const paragraphs = articles.flatMap(({ title, paragraphs: list }) =>
+    list.map(paragraph => ({ title, ...paragraph })),
+  );
   const documents = await store(kb, paragraphs);
   const ranks = [];
   for (const [i, paragraph] of paragraphs.entries()) {
@@ -122,14 +136,19 @@ async function collection(path: string): Promise<void> {
   const kb = await index.createKb();
   const documents = await store(kb, corpus);
   const idOf = new Map(documents.map((document, i) => [document, corpus[i]!.id]));
-  const discount = (i: number) => 1 / Math.log2(i + 2);
   const judged = queries.filter(({ id }) => relevant.has(id));
   const gains = [];
   for (const { id, text } of judged) {
     const gold = relevant.get(id)!;
     const { passages } = await search(kb, text);
-    const gain = passages.reduce((sum, { document_id }, i) => sum + (gold.has(idOf.get(document_id)!) ? discount(i) : 0), 0);
-    const ideal = Array.from({ length: Math.min(10, gold.size) }, (_, i) => discount(i)).reduce((sum, d) => sum + d, 0);
+    const gain = passages.reduce(
+      (sum, { document_id }, i) => sum + (gold.has(idOf.get(document_id)!) ? discount(i) : 0),
+      0,
+    );
+    const ideal = Array.from({ length: Math.min(10, gold.size) }, (_, i) => discount(i)).reduce(
+      (sum, d) => sum + d,
+      0,
+    );
     gains.push(gain / ideal);
   }
   console.log(`\n${basename(path)}: ${corpus.length} documents, ${judged.length} queries`);
@@ -167,25 +186,41 @@ async function embed(texts: string[]): Promise<void> {
 async function search({ kbId }: Kb, query: string): Promise<SearchResult> {
   const { fusionWeight } = model;
   const start = performance.now();
-  const result = await retrieval.search(index.tx, { kbId, query, embedding: vectors.get(query), fusionWeight });
+  const result = await retrieval.search(index.tx, {
+    kbId,
+    query,
+    embedding: vectors.get(query),
+    fusionWeight,
+  });
   searchMilliseconds += performance.now() - start;
   searches++;
   return result;
 }
 
-async function reciprocalRank(kb: Kb, { question }: Question, documentId: string | undefined): Promise<number> {
-  const rank = (await search(kb, question)).passages.findIndex(({ document_id }) => document_id === documentId);
+async function reciprocalRank(
+  kb: Kb,
+  { question }: Question,
+  documentId: string | undefined,
+): Promise<number> {
+  const rank = (await search(kb, question)).passages.findIndex(
+    ({ document_id }) => document_id === documentId,
+  );
   return rank < 0 ? 0 : 1 / (rank + 1);
 }
 
 async function ask(kb: Kb, question: Question) {
   const result = await search(kb, question.question);
   const candidates = candidateSentences(result.passages);
-  const lexemes = await retrieval.lexemes(index.tx, kb.kbId, candidates.map(({ quote }) => quote));
+  const lexemes = await retrieval.lexemes(
+    index.tx,
+    kb.kbId,
+    candidates.map(({ quote }) => quote),
+  );
   const { answered, answer, citations } = extractiveAnswer(result, candidates, lexemes, model.name);
   const cited = new Set(citations.map(({ chunk_id }) => chunk_id));
   const passages = result.passages.filter(({ chunk_id }) => cited.has(chunk_id)).map(({ text }) => text);
-  const holdsGold = (text: string) => question.answers.some(gold => text.toLowerCase().includes(gold.toLowerCase()));
+  const holdsGold = (text: string) =>
+    question.answers.some(gold => text.toLowerCase().includes(gold.toLowerCase()));
   return { question, answered, inAnswer: holdsGold(answer), inPassages: passages.some(holdsGold) };
 }
 

@@ -45,7 +45,7 @@ export async function openRetrievalIndex(url?: string): Promise<RetrievalIndex> 
     installExtensions: false,
     poolSize: 1,
     ...(pglite
-      ? { extra: { ...(createPgConfig(pglite)), max: 1, idleTimeoutMillis: 0 } }
+      ? { extra: { ...createPgConfig(pglite), max: 1, idleTimeoutMillis: 0 } }
       : { url, extra: { options: `-c search_path=${schema},public` } }),
   });
   await dataSource.initialize();

@@ -65,10 +65,9 @@ export class AuthorizationService implements OnModuleInit {
     return permissions.filter((_, index) => allowed[index]);
   }
 
-  /** The roles that `userId` has in `domain` itself, those of the platform aside. */
-  async rolesOf(userId: string, domain: string): Promise<string[]> {
-    const { enforcer } = await this.policyFor(domain, userId);
-    return enforcer.getRolesForUserInDomain(userId, domain);
+  /** The roles that `userId` has in `domain`, as the transaction sees them. */
+  storedRolesOf(tx: Tx, userId: string, domain: string): Promise<string[]> {
+    return this.rules.rolesOf(tx, userId, domain);
   }
 
   /** Gives a role, with the transaction; every process knows within a second of its commit. */
@@ -82,19 +81,15 @@ export class AuthorizationService implements OnModuleInit {
     await this.policyChanged(tx, domain);
   }
 
+  /** The same where perhaps nobody holds it yet: of several callers at once, one goes first. */
+  async lockFirstHolder(tx: Tx, role: string, domain: string): Promise<string[]> {
+    await this.rules.lockRole(tx, role, domain);
+    return this.lockHolders(tx, role, domain);
+  }
+
   /** Who holds `role` in `domain`; nobody else can change that until the transaction ends. */
   lockHolders(tx: Tx, role: string, domain: string): Promise<string[]> {
     return this.rules.lockHolders(tx, role, domain);
-  }
-
-  /** Roles by user, of those users in one domain. */
-  async rolesByUser(tx: Tx, userIds: string[], domain: string): Promise<Map<string, string[]>> {
-    return groupBy(await this.rules.findAssignments(tx, { userIds, domains: [domain] }), rule => rule.v0);
-  }
-
-  /** Roles by domain, of one user in those domains. */
-  async rolesByDomain(tx: Tx, userId: string, domains: string[]): Promise<Map<string, string[]>> {
-    return groupBy(await this.rules.findAssignments(tx, { userIds: [userId], domains }), rule => rule.v2);
   }
 
   /**
@@ -169,10 +164,4 @@ export class AuthorizationService implements OnModuleInit {
     this.domains.clear();
     this.loaded.clear();
   }
-}
-
-function groupBy<T extends { v1: string }>(rules: T[], key: (rule: T) => string): Map<string, string[]> {
-  const groups = new Map<string, string[]>();
-  for (const rule of rules) groups.set(key(rule), [...(groups.get(key(rule)) ?? []), rule.v1]);
-  return groups;
 }

@@ -48,18 +48,6 @@ export class CasbinRulesRepository {
     return rules.map(rule => rule.v1);
   }
 
-  /** The roles of many users in one domain, or of one user in many domains. */
-  findAssignments(tx: Tx, filter: { userIds?: string[]; domains?: string[] }): Promise<Array<{ v0: string; v1: string; v2: string }>> {
-    return tx.getRepository(CasbinRule).find({
-      where: {
-        ptype: 'g',
-        ...(filter.userIds && { v0: In(filter.userIds) }),
-        ...(filter.domains && { v2: In(filter.domains) }),
-      },
-      order: { id: 'ASC' },
-    });
-  }
-
   /** Who holds `role` in the domain. The rules stay locked, so that two removals at once cannot both be of the last. */
   async lockHolders(tx: Tx, role: string, domain: string): Promise<string[]> {
     const rules: Array<{ v0: string }> = await tx.query(
@@ -67,5 +55,10 @@ export class CasbinRulesRepository {
       [role, domain],
     );
     return rules.map(rule => rule.v0);
+  }
+
+  /** The same where there may be no rule to lock yet: the lock is on the role's name, until the transaction ends. */
+  async lockRole(tx: Tx, role: string, domain: string): Promise<void> {
+    await tx.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`${domain}/${role}`]);
   }
 }

@@ -129,7 +129,12 @@ export class ChunksRepository {
     await tx.query(DELETE_CHUNKS, [documentId, kbId, tenantId]);
     let referenceLength = kb.reference_length;
     if (referenceLength === 0 && chunks.length > 0) {
-      referenceLength = await this.setReferenceLength(tx, kbId, kb.configuration, chunks.slice(0, BATCH_SIZE));
+      referenceLength = await this.setReferenceLength(
+        tx,
+        kbId,
+        kb.configuration,
+        chunks.slice(0, BATCH_SIZE),
+      );
     }
     for (let start = 0; start < chunks.length; start += BATCH_SIZE) {
       const batch = chunks.slice(start, start + BATCH_SIZE);
@@ -159,7 +164,10 @@ export class ChunksRepository {
    * key's cascade would leave the kb's statistics behind.
    * @throws KnowledgeBaseGoneError
    */
-  async deleteChunks(tx: Tx, { documentId, kbId }: Pick<ChunkOwner, 'documentId' | 'kbId'>): Promise<IndexState> {
+  async deleteChunks(
+    tx: Tx,
+    { documentId, kbId }: Pick<ChunkOwner, 'documentId' | 'kbId'>,
+  ): Promise<IndexState> {
     await this.lock(tx, kbId);
     await tx.query(DELETE_CHUNKS, [documentId, kbId, null]);
     return this.reweighIfDrifted(tx, kbId);
@@ -193,7 +201,10 @@ export class ChunksRepository {
     if (kb.average_length === 0) {
       return;
     }
-    await tx.query('UPDATE knowledge_bases SET reference_length = $2 WHERE id = $1', [kbId, kb.average_length]);
+    await tx.query('UPDATE knowledge_bases SET reference_length = $2 WHERE id = $1', [
+      kbId,
+      kb.average_length,
+    ]);
     await tx.query(
       `UPDATE chunk_vectors AS vector SET lexical = bm25.weights
        FROM chunks AS chunk, bm25_weights($2::regconfig, ${weighedText('chunk')}, $3::real) AS bm25
@@ -239,7 +250,8 @@ export class ChunksRepository {
   private async reweighIfDrifted(tx: Tx, kbId: string): Promise<IndexState> {
     const kb = await this.lock(tx, kbId);
     const drifted =
-      kb.average_length > 0 && Math.abs(kb.average_length - kb.reference_length) > LENGTH_DRIFT * kb.reference_length;
+      kb.average_length > 0 &&
+      Math.abs(kb.average_length - kb.reference_length) > LENGTH_DRIFT * kb.reference_length;
     if (!drifted || kb.chunk_count >= REWEIGH_INLINE_CHUNKS) {
       return { reweighNeeded: drifted };
     }

@@ -22,7 +22,7 @@ export interface LoadedDocument {
   pages: DocumentPage[];
 }
 
-type Extract = Omit<LoadedDocument, 'mimeType'>;
+type ExtractedText = Omit<LoadedDocument, 'mimeType'>;
 
 /** UTF-16 code units of extracted text. */
 export const MAX_TEXT_LENGTH = 20_000_000;
@@ -66,7 +66,7 @@ export async function extractText(content: Uint8Array, source: DocumentSource): 
   };
 }
 
-async function extract(mimeType: DocumentMimeType, content: Uint8Array): Promise<Extract> {
+async function extract(mimeType: DocumentMimeType, content: Uint8Array): Promise<ExtractedText> {
   try {
     return await EXTRACTORS[mimeType](content);
   } catch (cause) {
@@ -78,17 +78,18 @@ async function extract(mimeType: DocumentMimeType, content: Uint8Array): Promise
   }
 }
 
-const EXTRACTORS: Record<DocumentMimeType, (content: Uint8Array) => Promise<Extract> | Extract> = {
-  'text/plain': content => ({
-    title: null,
-    format: 'plain',
-    pages: [{ page: null, text: decodeText(content) }],
-  }),
-  'text/markdown': content => readMarkdown(decodeText(content)),
-  'text/html': content => readHtml(decodeText(content)),
-  'application/pdf': readPdf,
-  [DOCX]: readDocx,
-};
+const EXTRACTORS: Record<DocumentMimeType, (content: Uint8Array) => Promise<ExtractedText> | ExtractedText> =
+  {
+    'text/plain': content => ({
+      title: null,
+      format: 'plain',
+      pages: [{ page: null, text: decodeText(content) }],
+    }),
+    'text/markdown': content => readMarkdown(decodeText(content)),
+    'text/html': content => readHtml(decodeText(content)),
+    'application/pdf': readPdf,
+    [DOCX]: readDocx,
+  };
 
 const tooLong = () =>
   new DocumentError(
@@ -107,7 +108,7 @@ export function normalizeText(text: string): string {
   );
 }
 
-function readMarkdown(source: string): Extract {
+function readMarkdown(source: string): ExtractedText {
   // Front matter (YAML between two lines of ---) describes the text and is none itself.
   const frontMatter = /^\uFEFF?---[ \t]*\r?\n([^]{0,10000}?)\r?\n---[ \t]*(?:\r?\n|$)/.exec(source);
   const text = frontMatter ? source.slice(frontMatter[0].length) : source;
@@ -121,7 +122,7 @@ const NOT_CONTENT =
   'script, style, noscript, template, svg, math, iframe, object, canvas, form, button, select, dialog, nav, ' +
   'footer, [role=navigation], [role=search], [hidden], [aria-hidden=true]';
 
-function readHtml(html: string): Extract {
+function readHtml(html: string): ExtractedText {
   const $ = cheerio.load(html);
   const title = $('head > title').first().text().trim() || $('h1').first().text().trim();
   $(NOT_CONTENT).remove();
@@ -130,7 +131,7 @@ function readHtml(html: string): Extract {
   return { title, format: 'markdown', pages: [{ page: null, text: toMarkdown(content.html() ?? '') }] };
 }
 
-async function readDocx(content: Uint8Array): Promise<Extract> {
+async function readDocx(content: Uint8Array): Promise<ExtractedText> {
   const buffer = Buffer.from(content.buffer, content.byteOffset, content.byteLength);
   try {
     const archive = await JSZip.loadAsync(buffer);
@@ -177,7 +178,7 @@ async function refuseZipBomb(archive: JSZip): Promise<void> {
   }
 }
 
-async function readPdf(content: Uint8Array): Promise<Extract> {
+async function readPdf(content: Uint8Array): Promise<ExtractedText> {
   // The parser would rebuild a file that was cut off and silently lose its end.
   if (
     !Buffer.from(content.buffer, content.byteOffset, content.byteLength).subarray(-4096).includes('%%EOF')

@@ -100,7 +100,7 @@ async function binaryType(bytes: Buffer, extension: string): Promise<BinaryType 
   // The end of a container's directory may lie behind the head.
   if (found?.mime === 'application/zip' && extension === '.docx') return { mime: DOCX, ext: 'docx' };
   if (found) return found;
-  // Readers accept a PDF whose header stands anywhere in the first kilobyte (ISO 32000-1, annex H).
+  // Readers accept a PDF whose header stands anywhere in the first kilobyte (PDF Reference 1.7, appendix H, note 13).
   if (bytes.subarray(0, 1024).includes('%PDF-')) return { mime: 'application/pdf', ext: 'pdf' };
   if (bytes.subarray(0, 4).equals(Buffer.from('PK\x03\x04'))) {
     return extension === '.docx' ? { mime: DOCX, ext: 'docx' } : { mime: 'application/zip', ext: 'zip' };

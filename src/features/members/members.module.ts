@@ -3,11 +3,12 @@ import { UsersModule } from '../users/users.module.js';
 import { MembersController } from './members.controller.js';
 import { MembersRepository } from './members.repository.js';
 import { MembersService } from './members.service.js';
+import { MembershipsRepository } from './memberships.repository.js';
 
 @Module({
   imports: [UsersModule],
   controllers: [MembersController],
-  providers: [MembersService, MembersRepository],
-  exports: [MembersService],
+  providers: [MembersService, MembersRepository, MembershipsRepository],
+  exports: [MembersService, MembershipsRepository],
 })
 export class MembersModule {}

@@ -28,7 +28,9 @@ const segmenter = new Intl.Segmenter('en', { granularity: 'sentence' });
  * inside of a paragraph does not end a sentence.
  */
 export function sentences(text: string): Sentence[] {
-  return blocks(text).flatMap(block => split(text, block)).flatMap(sentence => cut(text, sentence));
+  return blocks(text)
+    .flatMap(block => split(text, block))
+    .flatMap(sentence => cut(text, sentence));
 }
 
 /** Paragraphs, list items and table rows. */
@@ -84,5 +86,8 @@ function cut(text: string, { start, end }: Sentence): Sentence[] {
 
 function trim(text: string, { start, end }: Sentence): Sentence {
   const piece = text.slice(start, end);
-  return { start: start + piece.length - piece.trimStart().length, end: end - piece.length + piece.trimEnd().length };
+  return {
+    start: start + piece.length - piece.trimStart().length,
+    end: end - piece.length + piece.trimEnd().length,
+  };
 }

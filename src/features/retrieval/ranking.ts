@@ -12,7 +12,10 @@ const PRIOR_CHUNKS = 400;
 const PRIOR_FREQUENCY = 8;
 
 /** Weight of every lexeme of the query. */
-export function termWeights({ terms, chunk_count }: Pick<SearchResult, 'terms' | 'chunk_count'>): Map<string, number> {
+export function termWeights({
+  terms,
+  chunk_count,
+}: Pick<SearchResult, 'terms' | 'chunk_count'>): Map<string, number> {
   return new Map(terms.map(term => [term.lexeme, smoothedIdf(term, chunk_count)]));
 }
 
@@ -33,14 +36,27 @@ interface AnswerThreshold {
   evidence: number | null;
 }
 
-const COVERAGE_ALONE: AnswerThreshold = { coverage: 0.39, evidence: null };
+const COVERAGE_ALONE: AnswerThreshold = { coverage: 0.4, evidence: null };
 
 /** Cosines of different models are not comparable: a model stands here once it was calibrated. */
 const CALIBRATED: Record<string, AnswerThreshold> = {
-  'bundled/universal-sentence-encoder-lite': { coverage: 0.3, evidence: 0.85 },
+  'bundled/universal-sentence-encoder-lite': { coverage: 0.25, evidence: 0.85 },
 };
 
-/** @@CALIBRATION */
+/**
+ * Whether the passages are about the question at all: the best weighted coverage of its words by one of them and,
+ * for a model that was calibrated, the best cosine on top. A question without words (stop words alone) is not
+ * answerable.
+ *
+ * Calibrated on three articles of SQuAD 2.0 (126 paragraphs, 950 questions, 473 of them with an answer). Answered:
+ * the 473, then all of a kb's own questions; declined: questions about the other articles.
+ *
+ * | kbs | words alone | bundled model |
+ * | --- | --- | --- |
+ * | 3 of 39-48 paragraphs | 92.6 %, 92.9 %, declined 96.3 % | 96.4 %, 95.5 %, declined 99.6 % |
+ * | 10 of 12 paragraphs | 93.8 %, 93.6 %, declined 98.7 % | 95.6 %, 94.9 %, declined 99.8 % |
+ * | 32 of one paragraph | 92.4 %, 93.2 %, declined 99.7 % | 94.1 %, 94.9 %, declined 100 % |
+ */
 export function isAnswerable(result: SearchResult, embeddingModel: string): boolean {
   const best = result.passages.slice(0, ANSWER_PASSAGES);
   const weights = termWeights(result);

@@ -101,17 +101,17 @@ WITH kb AS MATERIALIZED (
   FROM chunk_vectors
   WHERE kb_id = $1${filter}
 ), bounds AS MATERIALIZED (
-  SELECT min(cosine) AS lowest_cosine, max(cosine) AS highest_cosine, max(bm25) AS highest_bm25 FROM scores
+  SELECT min(cosine) AS low, nullif(max(cosine) - min(cosine), 0) AS span, nullif(max(bm25), 0) AS top FROM scores
+), fusion AS MATERIALIZED (
+  -- score = cosine × a + b + bm25 × c. One chunk, or all alike: no cosine is better than another, none lowers a score.
+  SELECT CASE $4 WHEN 'vector' THEN 1 WHEN 'keyword' THEN 0 ELSE coalesce($5::float8 / span, 0) END AS a,
+         CASE $4 WHEN 'hybrid' THEN coalesce(-$5::float8 * low / span, $5::float8) ELSE 0 END AS b,
+         CASE $4 WHEN 'vector' THEN 0 WHEN 'keyword' THEN 1 ELSE 1 - $5::float8 END * coalesce(1 / top, 0) AS c
+  FROM bounds
 ), ranked AS MATERIALIZED (
   SELECT chunk_id, cosine, bm25,
-         CASE $4 WHEN 'vector' THEN cosine
-                 WHEN 'keyword' THEN bm25 / highest_bm25
-                 -- One chunk, or all alike: no cosine is better than another, so none lowers a score.
-                 ELSE $5::float8 * coalesce((cosine - lowest_cosine) / nullif(highest_cosine - lowest_cosine, 0),
-                                            (cosine IS NOT NULL)::integer, 0)
-                      + (1 - $5::float8) * coalesce(bm25 / nullif(highest_bm25, 0), 0)
-         END AS score
-  FROM scores, bounds
+         coalesce(cosine * (SELECT a FROM fusion) + (SELECT b FROM fusion), 0) + bm25 * (SELECT c FROM fusion) AS score
+  FROM scores
   WHERE CASE $4 WHEN 'vector' THEN cosine IS NOT NULL WHEN 'keyword' THEN bm25 > 0 ELSE true END
   ORDER BY score DESC, chunk_id
   LIMIT $6
@@ -145,7 +145,15 @@ const FILTERED_SEARCH = searchStatement(`
 export class RetrievalRepository {
   /** One statement. A kb that does not exist, or not for this tenant, is an empty one. */
   async search(tx: Tx, parameters: SearchParameters): Promise<SearchResult> {
-    const { kbId, query, embedding, mode = 'hybrid', fusionWeight, topK = DEFAULT_TOP_K, filter } = parameters;
+    const {
+      kbId,
+      query,
+      embedding,
+      mode = 'hybrid',
+      fusionWeight,
+      topK = DEFAULT_TOP_K,
+      filter,
+    } = parameters;
     const values: unknown[] = [
       kbId,
       // PostgreSQL text cannot hold U+0000.

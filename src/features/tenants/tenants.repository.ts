@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import type { QueryDeepPartialEntity } from 'typeorm';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { type Page, likePattern, orderBy } from '../../foundation/http/pagination.js';
 import { Tenant } from './tenant.entity.js';
@@ -14,7 +15,7 @@ export class TenantsRepository {
 
   /** @returns false where the name is taken */
   async insert(tx: Tx, tenant: Partial<Tenant>): Promise<boolean> {
-    const result = await tx.getRepository(Tenant).createQueryBuilder().insert().values(tenant as Tenant).orIgnore().returning('id').execute();
+    const result = await tx.getRepository(Tenant).createQueryBuilder().insert().values(tenant as QueryDeepPartialEntity<Tenant>).orIgnore().returning('id').execute();
     return (result.raw as unknown[]).length === 1;
   }
 

@@ -14,10 +14,10 @@ export function listQuery<const Field extends string, Filters extends z.ZodRawSh
   sortable: readonly [Field, ...Field[]],
   filters: Filters,
 ) {
-  const sorts: Array<Field | `-${Field}`> = sortable.flatMap(field => [field, `-${field}` as const]);
+  const sorts = sortable.flatMap((field): Array<Field | `-${Field}`> => [field, `-${field}`]);
   return z.strictObject({
     ...pageFields,
-    sort: z.enum(sorts).prefault(sortable[0]),
+    sort: z.enum(sorts).default(sortable[0] as never),
     search: z.string().max(200).optional(),
     ...filters,
   });

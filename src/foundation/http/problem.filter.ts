@@ -80,7 +80,9 @@ function toProblem(error: unknown, logger: Logger): Problem {
   if (typeof fastify?.statusCode === 'number' && fastify.statusCode >= 400 && fastify.statusCode < 500) {
     return fromStatus(fastify.statusCode);
   }
-  const database = DATABASE_PROBLEMS[(error as { driverError?: { code?: string } }).driverError?.code ?? fastify?.code ?? ''];
+  const sqlState = (error as { driverError?: { code?: string } } | null)?.driverError?.code ?? fastify?.code ?? '';
+  if (sqlState === '23505') return Problem.conflict('conflict', 'Somebody else made the same thing at the same moment.');
+  const database = DATABASE_PROBLEMS[sqlState];
   if (database) {
     logger.warn(error);
     return Problem.unavailable(...database);

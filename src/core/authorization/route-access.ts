@@ -1,0 +1,57 @@
+import { Injectable, RequestMethod, type OnModuleInit, type Type } from '@nestjs/common';
+import { METHOD_METADATA, PATH_METADATA } from '@nestjs/common/constants.js';
+import { DiscoveryService, MetadataScanner } from '@nestjs/core';
+import { ACCESS, type Access } from './require-permission.js';
+
+export interface GuardedRoute {
+  method: string;
+  path: string;
+  /** Null for public routes. */
+  permission: string | null;
+}
+
+/** Reads of every route who may call it, and stops the start where one does not say. */
+@Injectable()
+export class RouteAccess implements OnModuleInit {
+  constructor(
+    private readonly discovery: DiscoveryService,
+    private readonly scanner: MetadataScanner,
+  ) {}
+
+  onModuleInit(): void {
+    const open = this.routes().filter(route => route.permission === undefined);
+    if (open.length > 0) {
+      const names = open.map(route => `${route.method} ${route.path}`).join(', ');
+      throw new Error(`These routes do not say who may call them; add @RequirePermission(…) or @Public(): ${names}`);
+    }
+  }
+
+  list(): GuardedRoute[] {
+    return this.routes().map(route => ({ ...route, permission: route.permission ?? null }));
+  }
+
+  private routes(): Array<{ method: string; path: string; permission: string | null | undefined }> {
+    return this.discovery.getControllers().flatMap(({ metatype, instance }) => {
+      if (!instance || !metatype) return [];
+      const prototype = Object.getPrototypeOf(instance) as Record<string, object>;
+      return this.scanner.getAllMethodNames(prototype).flatMap(name => {
+        const handler = prototype[name] as object;
+        const method = Reflect.getMetadata(METHOD_METADATA, handler) as RequestMethod | undefined;
+        if (method === undefined) return [];
+        const access = Reflect.getMetadata(ACCESS, handler) as Access | undefined;
+        return [
+          {
+            method: RequestMethod[method],
+            path: join(pathOf(metatype as Type), pathOf(handler)),
+            permission: access && (access.kind === 'public' ? null : access.permission),
+          },
+        ];
+      });
+    });
+  }
+}
+
+const pathOf = (target: object): string => [Reflect.getMetadata(PATH_METADATA, target) as string | string[]].flat()[0] ?? '';
+
+const join = (...parts: string[]): string =>
+  `/${parts.map(part => part.replace(/^\/+|\/+$/g, '')).filter(part => part !== '').join('/')}`;

@@ -1,0 +1,48 @@
+import { z } from 'zod';
+import { displayNameField, emailField, newPasswordField, userSchema } from '../../features/users/users.dto.js';
+
+export const registerSchema = z
+  .strictObject({ email: emailField, password: newPasswordField, display_name: displayNameField.optional() })
+  .meta({ id: 'Register' });
+
+export const loginSchema = z
+  .strictObject({
+    email: emailField,
+    password: z.string().min(1).max(256),
+    tenant: z.string().max(63).optional().describe('Id or name of the tenant to begin in'),
+  })
+  .meta({ id: 'Login' });
+
+export const refreshSchema = z
+  .strictObject({ refresh_token: z.string().min(1).max(200) })
+  .meta({ id: 'Refresh', example: { refresh_token: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c11.uX3…' } });
+
+export const switchTenantSchema = z
+  .strictObject({ tenant: z.string().min(1).max(63).describe('Id or name').meta({ example: 'acme-corp' }) })
+  .meta({ id: 'SwitchTenant' });
+
+export const tokensSchema = z
+  .object({
+    access_token: z.string().describe('JWT; send it as `Authorization: Bearer …`'),
+    token_type: z.literal('Bearer'),
+    expires_in: z.int().describe('Seconds until the access token expires').meta({ example: 900 }),
+    refresh_token: z.string().describe('Good once, for POST /auth/refresh'),
+  })
+  .meta({ id: 'Tokens' });
+
+export const signedInSchema = tokensSchema.extend({ user: userSchema }).meta({ id: 'SignedIn' });
+
+export const accessTokenSchema = tokensSchema.omit({ refresh_token: true }).meta({ id: 'AccessToken' });
+
+export const meSchema = userSchema
+  .extend({
+    active_tenant_id: z.uuid().nullable().describe('Of the access token'),
+    platform_roles: z.array(z.string()),
+    tenants: z.array(z.object({ id: z.uuid(), name: z.string(), display_name: z.string(), roles: z.array(z.string()) })),
+  })
+  .meta({ id: 'Me' });
+
+export type Register = z.infer<typeof registerSchema>;
+export type Login = z.infer<typeof loginSchema>;
+export type Refresh = z.infer<typeof refreshSchema>;
+export type SwitchTenant = z.infer<typeof switchTenantSchema>;

@@ -1,0 +1,35 @@
+import { Module } from '@nestjs/common';
+import { JwtModule } from '@nestjs/jwt';
+import { PassportModule } from '@nestjs/passport';
+import { MembersModule } from '../../features/members/members.module.js';
+import { UsersModule } from '../../features/users/users.module.js';
+import type { Env } from '../../foundation/config/env.js';
+import type { Secrets } from '../../foundation/crypto/secrets.js';
+import { AuthenticationController } from './authentication.controller.js';
+import { AuthenticationService } from './authentication.service.js';
+import { FirstAdminService } from './first-admin.service.js';
+import { JWT_ALGORITHM, JWT_ISSUER, JwtStrategy } from './jwt.strategy.js';
+import { SessionsRepository } from './sessions.repository.js';
+import { SessionsService } from './sessions.service.js';
+import { SignInLimiter } from './sign-in-limiter.js';
+
+@Module({})
+export class AuthenticationModule {
+  static forRoot(env: Env, secrets: Secrets) {
+    return {
+      module: AuthenticationModule,
+      imports: [
+        PassportModule,
+        JwtModule.register({
+          secret: secrets.jwtSecret,
+          signOptions: { algorithm: JWT_ALGORITHM, issuer: JWT_ISSUER, expiresIn: env.accessTokenTtl },
+        }),
+        UsersModule,
+        MembersModule,
+      ],
+      controllers: [AuthenticationController],
+      providers: [AuthenticationService, SessionsService, SessionsRepository, SignInLimiter, JwtStrategy, FirstAdminService],
+      exports: [FirstAdminService],
+    };
+  }
+}

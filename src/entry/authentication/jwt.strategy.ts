@@ -1,0 +1,32 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { PassportStrategy } from '@nestjs/passport';
+import { ExtractJwt, Strategy } from 'passport-jwt';
+import type { Principal } from '../../core/tenancy/tenant-context.js';
+import type { Secrets } from '../../foundation/crypto/secrets.js';
+import { SECRETS } from '../../foundation/crypto/crypto.module.js';
+import { type AccessTokenClaims, SessionsService } from './sessions.service.js';
+
+export const JWT_ISSUER = 'enclave';
+export const JWT_ALGORITHM = 'HS256';
+
+@Injectable()
+export class JwtStrategy extends PassportStrategy(Strategy) {
+  constructor(
+    @Inject(SECRETS) secrets: Secrets,
+    private readonly sessions: SessionsService,
+  ) {
+    super({
+      jwtFromRequest: ExtractJwt.fromAuthHeaderAsBearerToken(),
+      secretOrKey: secrets.jwtSecret,
+      // One algorithm and no other: a token must not choose how it is checked (RFC 8725, 3.1).
+      algorithms: [JWT_ALGORITHM],
+      issuer: JWT_ISSUER,
+    });
+  }
+
+  /** What passport hands on as the user of the request; false refuses. */
+  async validate(claims: AccessTokenClaims): Promise<Principal | false> {
+    if (!(await this.sessions.isValid(claims.sid, claims.sub))) return false;
+    return { kind: 'user', userId: claims.sub, sessionId: claims.sid, tokenTenantId: claims.tid ?? null };
+  }
+}

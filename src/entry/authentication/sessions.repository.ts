@@ -1,0 +1,54 @@
+import { Injectable } from '@nestjs/common';
+import { IsNull } from 'typeorm';
+import type { Tx } from '../../foundation/database/transaction.js';
+import { AuthSession } from './auth-session.entity.js';
+
+/** What decides, on every request, whether an access token still opens anything. */
+export interface SessionState {
+  userId: string;
+  /** Not revoked, not expired, and its user may sign in. */
+  valid: boolean;
+}
+
+@Injectable()
+export class SessionsRepository {
+  async insert(tx: Tx, session: Omit<AuthSession, 'createdAt' | 'revokedAt'>): Promise<void> {
+    await tx.getRepository(AuthSession).insert(session);
+  }
+
+  find(tx: Tx, id: string): Promise<AuthSession | null> {
+    return tx.getRepository(AuthSession).findOneBy({ id });
+  }
+
+  async state(tx: Tx, id: string): Promise<SessionState | null> {
+    const rows: SessionState[] = await tx.query(
+      `SELECT s.user_id AS "userId", s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active AS valid
+       FROM auth_sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1`,
+      [id],
+    );
+    return rows[0] ?? null;
+  }
+
+  /**
+   * Exchanges the refresh token of a session.
+   *
+   * @returns false where `oldHash` is no longer, or never was, the good one
+   */
+  async rotate(tx: Tx, id: string, oldHash: Buffer, newHash: Buffer, expiresAt: Date): Promise<boolean> {
+    const result = await tx
+      .getRepository(AuthSession)
+      .update(
+        { id, refreshTokenHash: oldHash, revokedAt: IsNull() },
+        { refreshTokenHash: newHash, expiresAt, lastUsedAt: new Date() },
+      );
+    return result.affected === 1;
+  }
+
+  async setActiveTenant(tx: Tx, id: string, tenantId: string): Promise<void> {
+    await tx.getRepository(AuthSession).update({ id }, { activeTenantId: tenantId, lastUsedAt: new Date() });
+  }
+
+  async revoke(tx: Tx, id: string): Promise<void> {
+    await tx.getRepository(AuthSession).update({ id, revokedAt: IsNull() }, { revokedAt: new Date() });
+  }
+}

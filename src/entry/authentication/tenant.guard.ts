@@ -1,0 +1,92 @@
+import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
+import { Reflector } from '@nestjs/core';
+import type { FastifyRequest } from 'fastify';
+import { AuthorizationService } from '../../core/authorization/authorization.service.js';
+import { PLATFORM_DOMAIN, domainKind, tenantDomain } from '../../core/authorization/permissions.js';
+import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import { type KnownTenant, TenantDirectory } from '../../core/tenancy/tenant-directory.js';
+import { Problem } from '../../foundation/http/problem.js';
+
+/** Where a request may name its tenant, most telling first. */
+type Source = 'path' | 'header' | 'query' | 'body';
+
+/**
+ * Finds the tenant that a request is about: named by its path, the header `X-Tenant-ID`, the query `tenant`, the
+ * body's `tenant_id`, or the access token, in this order. Naming one only selects: whoever is not a member gets the
+ * 404 of a tenant that does not exist.
+ */
+@Injectable()
+export class TenantGuard implements CanActivate {
+  constructor(
+    private readonly reflector: Reflector,
+    private readonly context: TenantContext,
+    private readonly directory: TenantDirectory,
+    private readonly authorization: AuthorizationService,
+  ) {}
+
+  async canActivate(execution: ExecutionContext): Promise<boolean> {
+    const access = this.reflector.get<Access | undefined>(ACCESS, execution.getHandler());
+    if (access?.kind !== 'permission') return true;
+    const request = execution.switchToHttp().getRequest<FastifyRequest>();
+    const named = [...namedTenants(request)];
+    const needed = domainKind(access.permission) === 'tenant';
+    if (named.length === 0 && !needed) return true;
+
+    const tenant = await this.choose(named);
+    if (tenant) {
+      await this.admit(tenant, needed);
+      this.context.setTenant({ id: tenant.id, name: tenant.name });
+    } else if (needed) {
+      throw Problem.malformed('tenant_missing', 'Name a tenant: with the header X-Tenant-ID, or by switching to one.');
+    }
+    return true;
+  }
+
+  private async choose(named: Array<[Source, string]>): Promise<KnownTenant | null> {
+    const principal = this.context.principal;
+    const fromToken = principal.kind === 'user' ? principal.tokenTenantId : null;
+    let chosen: KnownTenant | null = null;
+    for (const [, reference] of named) {
+      const tenant = await this.directory.find(reference);
+      if (!tenant || !(await this.mayKnow(tenant.id))) throw Problem.notFound('tenant');
+      if (chosen && chosen.id !== tenant.id) throw mismatch(named.map(([source]) => source));
+      chosen = tenant;
+    }
+    if (fromToken && chosen && chosen.id !== fromToken) throw mismatch([...named.map(([source]) => source), 'token']);
+    return chosen ?? (fromToken ? this.directory.find(fromToken) : null);
+  }
+
+  private async admit(tenant: KnownTenant, needed: boolean): Promise<void> {
+    if (!(await this.mayKnow(tenant.id))) throw Problem.notFound('tenant');
+    if (!needed || tenant.status === 'active' || (await this.mayReadPlatform())) return;
+    throw Problem.forbidden('This tenant is suspended.', 'tenant_suspended');
+  }
+
+  /** A member, or somebody whose platform role reaches into tenants. */
+  private async mayKnow(tenantId: string): Promise<boolean> {
+    const { userId } = this.context;
+    return (await this.authorization.can(userId, tenantDomain(tenantId), 'tenant:read')) || (await this.mayReadPlatform());
+  }
+
+  private async mayReadPlatform(): Promise<boolean> {
+    return this.authorization.can(this.context.userId, PLATFORM_DOMAIN, 'platform:read');
+  }
+}
+
+function* namedTenants(request: FastifyRequest): Generator<[Source, string]> {
+  const { tenant: fromPath } = request.params as { tenant?: string };
+  const header = request.headers['x-tenant-id'];
+  const { tenant: fromQuery } = (request.query ?? {}) as { tenant?: unknown };
+  const fromBody = isRecord(request.body) ? request.body['tenant_id'] : undefined;
+  if (fromPath) yield ['path', fromPath];
+  if (typeof header === 'string' && header !== '') yield ['header', header];
+  if (typeof fromQuery === 'string' && fromQuery !== '') yield ['query', fromQuery];
+  if (typeof fromBody === 'string' && fromBody !== '') yield ['body', fromBody];
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const mismatch = (sources: string[]): Problem =>
+  Problem.malformed('tenant_mismatch', `The request names different tenants: in its ${sources.join(', ')}.`);

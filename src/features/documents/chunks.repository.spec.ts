@@ -1,0 +1,187 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type RetrievalIndex, openRetrievalIndex } from '../../../test/setup/retrieval-index.js';
+import { ChunksRepository, KnowledgeBaseGoneError, type NewChunk } from './chunks.repository.js';
+
+const repository = new ChunksRepository();
+let index: RetrievalIndex;
+let kb: { tenantId: string; kbId: string };
+
+beforeAll(async () => {
+  index = await openRetrievalIndex();
+});
+afterAll(() => index.close());
+beforeEach(async () => {
+  kb = await index.createKb();
+});
+
+const chunk = (text: string, fields: Partial<NewChunk> = {}): NewChunk => ({
+  ordinal: 0,
+  text,
+  heading: null,
+  page: null,
+  startOffset: 0,
+  endOffset: text.length,
+  tokenCount: 1,
+  embedding: [0.6, 0.8],
+  ...fields,
+});
+
+async function write(title: string, ...texts: string[]): Promise<string> {
+  const documentId = await index.createDocument(kb, title);
+  await replace(documentId, ...texts);
+  return documentId;
+}
+
+const replace = (documentId: string, ...texts: string[]) =>
+  repository.replaceChunks(
+    index.tx,
+    { ...kb, documentId },
+    texts.map((text, ordinal) => chunk(text, { ordinal })),
+  );
+
+const frequencies = async (...lexemes: string[]): Promise<number[]> => {
+  const rows = await index.tx.query<Array<{ frequency: number }>>(
+    `SELECT coalesce(document_frequency, 0) AS frequency FROM unnest($2::text[]) WITH ORDINALITY AS l (lexeme, position)
+     LEFT JOIN kb_terms ON kb_id = $1 AND term = lexeme_dimension(lexeme) ORDER BY position`,
+    [kb.kbId, lexemes],
+  );
+  return rows.map(row => row.frequency);
+};
+
+const statistics = async () => {
+  const [row] = await index.tx.query<
+    [{ chunk_count: number; lexeme_count: number; reference_length: number; terms: number }]
+  >(
+    `SELECT chunk_count, lexeme_count::integer, reference_length,
+            (SELECT count(*)::integer FROM kb_terms WHERE kb_id = kb.id) AS terms
+     FROM knowledge_bases AS kb WHERE id = $1`,
+    [kb.kbId],
+  );
+  return row;
+};
+
+/** The weight of `lexeme` in the only chunk of a document. */
+const weight = async (documentId: string, lexeme: string): Promise<number> => {
+  const [row] = await index.tx.query<[{ weight: number }]>(
+    `SELECT -(lexical <#> ('{' || lexeme_dimension($2) || ':1}/268435456')::sparsevec) AS weight
+     FROM chunk_vectors WHERE document_id = $1`,
+    [documentId, lexeme],
+  );
+  return row.weight;
+};
+
+describe('ChunksRepository', () => {
+  it('counts in how many chunks a lexeme stands, and how long the chunks are', async () => {
+    await write('a', 'A cat and another cat.', 'The cats sleep.');
+    await write('b', 'Dogs sleep.');
+    expect(await frequencies('cat', 'sleep', 'dog', 'and')).toEqual([2, 2, 1, 0]);
+    // cat anoth cat | cat sleep | dog sleep
+    expect(await statistics()).toMatchObject({ chunk_count: 3, lexeme_count: 7, terms: 4 });
+  });
+
+  it('leaves nothing of the chunks that it replaces or deletes', async () => {
+    const first = await write('a', 'Cats purr.');
+    const second = await write('b', 'Cats and dogs.');
+    await replace(first, 'Dogs bark.', 'Dogs run.');
+    expect(await frequencies('cat', 'purr', 'dog', 'bark')).toEqual([1, 0, 3, 1]);
+    expect(await statistics()).toMatchObject({ chunk_count: 3, lexeme_count: 6, terms: 4 });
+
+    await repository.deleteChunks(index.tx, { ...kb, documentId: first });
+    await repository.deleteChunks(index.tx, { ...kb, documentId: second });
+    expect(await statistics()).toMatchObject({ chunk_count: 0, lexeme_count: 0, terms: 0 });
+    expect(await repository.listChunks(index.tx, first, 1, 10)).toEqual({ items: [], total: 0 });
+  });
+
+  it('keeps another kb as it is', async () => {
+    const documentId = await write('a', 'Cats purr.');
+    const mine = kb;
+    kb = await index.createKb();
+    await write('b', 'Cats purr.');
+    await repository.deleteChunks(index.tx, { documentId, kbId: mine.kbId });
+    expect(await statistics()).toMatchObject({ chunk_count: 1, lexeme_count: 2, terms: 2 });
+  });
+
+  it('weighs by the formula of BM25', async () => {
+    const short = await write('short', 'cat');
+    const long = await write('long', 'cat cat dog mouse horse');
+    // Average length (1 + 5) / 2: tf × 2.2 / (tf + 1.2 × (0.25 + 0.75 × length / 3)).
+    expect(await weight(short, 'cat')).toBeCloseTo(2.2 / (1 + 1.2 * 0.5), 5);
+    expect(await weight(long, 'cat')).toBeCloseTo(4.4 / (2 + 1.2 * 1.5), 5);
+    expect(await weight(long, 'unknown')).toBeCloseTo(0, 5);
+  });
+
+  it('weighs all chunks anew only when the average length has moved by more than a tenth', async () => {
+    const words = (count: number) => Array.from({ length: count }, (_, i) => `word${i}`).join(' ');
+    const first = await write('a', words(20));
+    expect((await statistics()).reference_length).toBe(20);
+    await write('b', words(23));
+    expect((await statistics()).reference_length).toBe(20);
+    const before = await weight(first, 'word0');
+    await write('c', words(40));
+    expect((await statistics()).reference_length).toBeCloseTo(83 / 3, 4);
+    expect(await weight(first, 'word0')).toBeGreaterThan(before);
+  });
+
+  it('asks for reweighing instead of doing it where the kb is large', async () => {
+    const documentId = await write('a', 'cat');
+    await index.tx.query(
+      'UPDATE knowledge_bases SET chunk_count = 5000, lexeme_count = 50000 WHERE id = $1',
+      [kb.kbId],
+    );
+    const other = await index.createDocument(kb, 'b');
+    expect(await replace(other, 'dog')).toEqual({ reweighNeeded: true });
+    expect((await statistics()).reference_length).toBe(1);
+    await repository.reweigh(index.tx, kb.kbId);
+    expect((await statistics()).reference_length).toBeCloseTo(10, 2);
+    expect(await weight(documentId, 'cat')).toBeGreaterThan(1);
+  });
+
+  it('stores texts without lexemes, with too many, and with U+0000', async () => {
+    const many = Array.from({ length: 20_000 }, (_, i) => i.toString(36)).join(' ');
+    await write('odd', 'The of and', many, 'nul\0byte', '');
+    expect((await statistics()).chunk_count).toBe(4);
+    expect(await frequencies('byte')).toEqual([1]);
+    const [{ elements }] = await index.tx.query<[{ elements: number }]>(
+      `SELECT max((SELECT count(*)::integer FROM sparsevec_indices(lexical))) AS elements FROM chunk_vectors WHERE kb_id = $1`,
+      [kb.kbId],
+    );
+    expect(elements).toBe(16_000);
+  });
+
+  it('makes a chunk findable by its heading', async () => {
+    const documentId = await index.createDocument(kb, 'a');
+    await repository.replaceChunks(index.tx, { ...kb, documentId }, [
+      chunk('Press it.', { heading: 'Installation' }),
+    ]);
+    expect(await frequencies('instal', 'press')).toEqual([1, 1]);
+  });
+
+  it('stores documents of several batches, and lists them by page in order', async () => {
+    const documentId = await write('a', ...Array.from({ length: 600 }, (_, i) => `chunk number${i}`));
+    const { items, total } = await repository.listChunks(index.tx, documentId, 3, 250);
+    expect(total).toBe(600);
+    expect(items.map(item => item.ordinal)).toEqual(Array.from({ length: 100 }, (_, i) => 500 + i));
+    expect(items[0]).toMatchObject({
+      document_id: documentId,
+      text: 'chunk number500',
+      heading: null,
+      token_count: 1,
+    });
+    expect(await frequencies('chunk')).toEqual([600]);
+  });
+
+  it('refuses a kb that is not there', async () => {
+    const gone = { tenantId: kb.tenantId, kbId: kb.tenantId, documentId: kb.tenantId };
+    await expect(repository.replaceChunks(index.tx, gone, [chunk('cat')])).rejects.toThrow(
+      KnowledgeBaseGoneError,
+    );
+  });
+
+  it('refuses vectors that are none', async () => {
+    const documentId = await index.createDocument(kb, 'a');
+    const broken = chunk('cat', { embedding: [Number.NaN] });
+    await expect(repository.replaceChunks(index.tx, { ...kb, documentId }, [broken])).rejects.toThrow(
+      RangeError,
+    );
+  });
+});

@@ -1,0 +1,12 @@
+import { type DynamicModule, Global, Module } from '@nestjs/common';
+import type { Secrets } from './secrets.js';
+
+export const SECRETS = Symbol('SECRETS');
+
+@Global()
+@Module({})
+export class CryptoModule {
+  static forRoot(secrets: Secrets): DynamicModule {
+    return { module: CryptoModule, providers: [{ provide: SECRETS, useValue: secrets }], exports: [SECRETS] };
+  }
+}
