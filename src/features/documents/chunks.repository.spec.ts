@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type RetrievalIndex, openRetrievalIndex } from '../../../test/setup/retrieval-index.js';
 import { ChunksRepository, KnowledgeBaseGoneError, type NewChunk } from './chunks.repository.js';
@@ -38,6 +39,8 @@ const replace = (documentId: string, ...texts: string[]) =>
     { ...kb, documentId },
     texts.map((text, ordinal) => chunk(text, { ordinal })),
   );
+
+const words = (count: number) => Array.from({ length: count }, (_, i) => `word${i}`).join(' ');
 
 const frequencies = async (...lexemes: string[]): Promise<number[]> => {
   const rows = await index.tx.query<Array<{ frequency: number }>>(
@@ -111,7 +114,6 @@ describe('ChunksRepository', () => {
   });
 
   it('weighs all chunks anew only when the average length has moved by more than a tenth', async () => {
-    const words = (count: number) => Array.from({ length: count }, (_, i) => `word${i}`).join(' ');
     const first = await write('a', words(20));
     expect((await statistics()).reference_length).toBe(20);
     await write('b', words(23));
@@ -146,6 +148,16 @@ describe('ChunksRepository', () => {
       [kb.kbId],
     );
     expect(elements).toBe(16_000);
+  });
+
+  it.each(['cat', 'katze', '猫', ''])('hashes %j alike on every version of PostgreSQL', async lexeme => {
+    const [{ dimension }] = await index.tx.query<[{ dimension: number }]>(
+      'SELECT lexeme_dimension($1) AS dimension',
+      [lexeme],
+    );
+    expect(dimension).toBe(
+      Number.parseInt(createHash('md5').update(lexeme).digest('hex').slice(0, 7), 16) + 1,
+    );
   });
 
   it('makes a chunk findable by its heading', async () => {

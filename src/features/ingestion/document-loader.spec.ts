@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { deflateSync } from 'node:zlib';
 import JSZip from 'jszip';
 import { afterAll, describe, expect, it } from 'vitest';
-import { DocumentError } from './document-error.js';
+import { DocumentError } from '../documents/document-error.js';
 import { DocumentLoader, type LoadOptions } from './document-loader.js';
 
 const loader = new DocumentLoader({ threads: 2 });

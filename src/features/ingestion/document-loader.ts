@@ -2,9 +2,9 @@ import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
 import { workerEntry } from '../../foundation/worker-threads/worker-entry.js';
 import type { Chunk, SplitOptions } from './chunk-splitter.js';
-import { DocumentError } from './document-error.js';
+import { DocumentError } from '../documents/document-error.js';
 import type { LoadedDocument } from './document-text.js';
-import type { DocumentSource } from './document-type.js';
+import type { DocumentSource } from '../documents/document-type.js';
 import type { LoadResult, LoadTask } from './document-loader.worker.js';
 
 export interface DocumentLoaderOptions {

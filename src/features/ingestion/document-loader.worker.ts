@@ -1,7 +1,7 @@
 import { splitDocument, type Chunk, type SplitOptions } from './chunk-splitter.js';
-import { DocumentError, type DocumentErrorCode } from './document-error.js';
+import { DocumentError, type DocumentErrorCode } from '../documents/document-error.js';
 import { extractText, type LoadedDocument } from './document-text.js';
-import type { DocumentSource } from './document-type.js';
+import type { DocumentSource } from '../documents/document-type.js';
 
 export interface LoadTask {
   content: Uint8Array;

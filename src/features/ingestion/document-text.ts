@@ -4,8 +4,8 @@ import mammoth from 'mammoth';
 import TurndownService from 'turndown';
 import { getDocumentProxy } from 'unpdf';
 import { ArrayBudget } from './array-budget.js';
-import { DocumentError } from './document-error.js';
-import { decodeText, detectType, DOCX, type DocumentMimeType, type DocumentSource } from './document-type.js';
+import { DocumentError } from '../documents/document-error.js';
+import { decodeText, detectType, DOCX, type DocumentMimeType, type DocumentSource } from '../documents/document-type.js';
 
 export interface DocumentPage {
   /** From 1; null where the format has no pages. */

@@ -1,8 +1,6 @@
-import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn, type ValueTransformer } from 'typeorm';
+import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
+import { bigintAsNumber } from '../../foundation/database/column-transformers.js';
 import type { KnowledgeBaseConfig } from './knowledge-bases.dto.js';
-
-/** `pg` reads bigint as text; sizes and counts here stay far below 2^53. */
-export const bigintAsNumber: ValueTransformer = { to: (value: number) => value, from: (value: string) => Number(value) };
 
 @Entity('knowledge_bases')
 export class KnowledgeBase {

@@ -113,6 +113,11 @@ describe('RetrievalRepository.search', () => {
     expect(passages.every(passage => passage.matched.length === 0 && passage.bm25 === 0)).toBe(true);
   });
 
+  it('survives a question as long as a book', async () => {
+    const query = Array.from({ length: 60_000 }, (_, i) => `word${i}`).join(' ');
+    expect((await search({ query, embedding: [0, 1] })).passages).toHaveLength(3);
+  });
+
   it('takes words of another script for words that the kb does not know', async () => {
     const { passages, terms } = await search({
       query: '猫はなぜ鳴くのか',

@@ -17,6 +17,7 @@ export interface DocumentFilter {
 
 export interface SearchParameters {
   kbId: string;
+  /** Its first 10,000 characters count: a sparsevec has an end. */
   query: string;
   /** The query's vector, of unit length. Not used in keyword mode. */
   embedding?: readonly number[];
@@ -86,10 +87,10 @@ WITH kb AS MATERIALIZED (
   SELECT lexeme, lexeme_dimension(lexeme) AS term, chunk_count,
          coalesce((SELECT document_frequency FROM kb_terms
                    WHERE kb_id = $1 AND term = lexeme_dimension(lexeme)), 0) AS document_frequency
-  FROM kb, unnest(to_tsvector(configuration, $2))
+  FROM kb, unnest(to_tsvector(configuration, left($2, 10000)))
 ), question AS MATERIALIZED (
   SELECT lexeme, term, document_frequency,
-         ln(1 + (chunk_count - document_frequency + 0.5) / (document_frequency + 0.5))::float8 AS idf,
+         ln(1 + (greatest(chunk_count - document_frequency, 0) + 0.5::float8) / (document_frequency + 0.5::float8)) AS idf,
          ${sparsevec(`term || ':1'`)} AS axis
   FROM known
 ), scores AS MATERIALIZED (

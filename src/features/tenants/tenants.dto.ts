@@ -1,13 +1,7 @@
 import { z } from 'zod';
+import { freeJson } from '../../foundation/http/free-json.js';
 import { listQuery, pageSchema, toMegabytes } from '../../foundation/http/pagination.js';
 import { PLAN_TIERS, TENANT_STATUSES, TENANT_TYPES, type Tenant } from './tenant.entity.js';
-
-/** Bytes of one free JSON field, as it is stored. */
-const MOST_JSON_BYTES = 64 * 1024;
-
-export const freeJson = z
-  .record(z.string().max(200), z.json())
-  .refine(value => Buffer.byteLength(JSON.stringify(value)) <= MOST_JSON_BYTES, 'must not be larger than 64 kB');
 
 export const tenantNameField = z
   .string()

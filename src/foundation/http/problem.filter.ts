@@ -82,6 +82,7 @@ function toProblem(error: unknown, logger: Logger): Problem {
   }
   const sqlState = (error as { driverError?: { code?: string } } | null)?.driverError?.code ?? fastify?.code ?? '';
   if (sqlState === '23505') return Problem.conflict('conflict', 'Somebody else made the same thing at the same moment.');
+  if (sqlState === '23503') return new Problem(404, 'not_found', 'What this belongs to was deleted meanwhile.');
   const database = DATABASE_PROBLEMS[sqlState];
   if (database) {
     logger.warn(error);

@@ -24,6 +24,8 @@ export abstract class FileStorage {
   abstract receive(content: Readable): Promise<ReceivedFile>;
   /** @throws FileMissingError */
   abstract read(key: string): Promise<Buffer>;
+  /** The content from its beginning to its end. @throws FileMissingError */
+  abstract open(key: string): Promise<Readable>;
   abstract delete(key: string): Promise<void>;
   /** Deletes every key that begins with `prefix` and a slash. */
   abstract deleteAll(prefix: string): Promise<void>;

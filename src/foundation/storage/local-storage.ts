@@ -66,6 +66,13 @@ export class LocalStorage extends FileStorage {
     }
   }
 
+  async open(key: string): Promise<Readable> {
+    const file = await open(this.pathOf(key)).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === 'ENOENT' ? new FileMissingError(`There is no file ${key}.`) : error;
+    });
+    return file.createReadStream();
+  }
+
   async delete(key: string): Promise<void> {
     await rm(this.pathOf(key), { force: true });
   }

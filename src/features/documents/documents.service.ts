@@ -1,0 +1,260 @@
+import { Injectable, Logger } from '@nestjs/common';
+import { Readable } from 'node:stream';
+import { v7 as uuidv7 } from 'uuid';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
+import { afterCommit, type Tx } from '../../foundation/database/transaction.js';
+import type { Page } from '../../foundation/http/pagination.js';
+import { Problem } from '../../foundation/http/problem.js';
+import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
+import type { JobQueue } from '../../foundation/jobs/job-queue.js';
+import { FileMissingError, FileStorage, type ReceivedFile } from '../../foundation/storage/file-storage.js';
+import type { KnowledgeBase } from '../knowledge-bases/knowledge-base.entity.js';
+import { KnowledgeBasesRepository } from '../knowledge-bases/knowledge-bases.repository.js';
+import { KnowledgeBasesService } from '../knowledge-bases/knowledge-bases.service.js';
+import { type Chunk, ChunksRepository } from './chunks.repository.js';
+import { DocumentError } from './document-error.js';
+import { detectType } from './document-type.js';
+import { Document, storageKey } from './document.entity.js';
+import type { CreateText, ListDocuments, UpdateDocument, UploadFields } from './documents.dto.js';
+import { DocumentsRepository } from './documents.repository.js';
+import { INGESTION_QUEUE, type IngestionCall } from './ingestion-queue.js';
+
+/** One file of an upload, as it comes in. */
+export interface IncomingFile {
+  content: Readable;
+  fileName: string | null;
+  declaredMimeType: string | null;
+  /** Whether the stream was cut at the limit; known once it has been read. */
+  isTruncated: () => boolean;
+}
+
+/** What is said of a new document, whatever way it came. */
+export interface DocumentDescription {
+  title: string;
+  metadata: Record<string, unknown>;
+  source: Document['source'];
+  sourceUrl: string | null;
+}
+
+@Injectable()
+export class DocumentsService {
+  private readonly logger = new Logger(DocumentsService.name);
+
+  constructor(
+    private readonly context: TenantContext,
+    private readonly database: TenantDatabase,
+    private readonly knowledgeBases: KnowledgeBasesService,
+    private readonly knowledgeBasesRepository: KnowledgeBasesRepository,
+    private readonly documents: DocumentsRepository,
+    private readonly chunks: ChunksRepository,
+    private readonly storage: FileStorage,
+    @InjectJobQueue(INGESTION_QUEUE) private readonly queue: JobQueue<IngestionCall>,
+  ) {}
+
+  list(kbReference: string, query: ListDocuments): Promise<Page<Document>> {
+    return this.database.run(async tx => {
+      const kb = await this.knowledgeBases.require(tx, kbReference);
+      return this.documents.list(tx, kb.id, query);
+    });
+  }
+
+  get(kbReference: string, id: string): Promise<Document> {
+    return this.database.run(async tx => (await this.require(tx, kbReference, id)).document);
+  }
+
+  /** @throws Problem 404 for a knowledge base that is not there or not one's own: before anything is taken in */
+  knowledgeBase(reference: string): Promise<KnowledgeBase> {
+    return this.knowledgeBases.get(reference);
+  }
+
+  /** @throws Problem 409 `duplicate_document` */
+  async createFromText(kbReference: string, input: CreateText): Promise<Document> {
+    const kb = await this.knowledgeBases.get(kbReference);
+    const file = await this.storage.receive(Readable.from([Buffer.from(input.text, 'utf8')]));
+    return this.create(kb, file, {
+      fileName: null,
+      mimeType: 'text/markdown',
+      title: input.title ?? firstLine(input.text),
+      metadata: input.metadata,
+      source: 'text',
+      sourceUrl: input.source_url ?? null,
+    });
+  }
+
+  /**
+   * Takes one file in, without holding it in memory.
+   *
+   * @throws Problem 409 `duplicate_document`, 413 `too_large`, 415 or 422 for what cannot be ingested
+   */
+  async createFromFile(kb: KnowledgeBase, incoming: IncomingFile, fields: UploadFields): Promise<Document> {
+    const file = await this.storage.receive(incoming.content);
+    if (incoming.isTruncated()) {
+      await file.discard();
+      throw new Problem(413, 'too_large', 'The file is larger than this installation accepts.');
+    }
+    const fileName = incoming.fileName;
+    const mimeType = await this.typeOf(file, incoming);
+    const { title, metadata = {} } = fields;
+    return this.create(kb, file, {
+      fileName,
+      mimeType,
+      title: title ?? titleOfFile(fileName),
+      metadata,
+      source: 'upload',
+      sourceUrl: null,
+    });
+  }
+
+  update(kbReference: string, id: string, input: UpdateDocument): Promise<Document> {
+    return this.database.run(async tx => {
+      const { kb } = await this.require(tx, kbReference, id);
+      await this.documents.update(tx, id, {
+        ...(input.title !== undefined && { title: input.title }),
+        ...(input.metadata !== undefined && { metadata: input.metadata }),
+      });
+      return (await this.documents.find(tx, kb.id, id)) as Document;
+    });
+  }
+
+  /** Row, chunks and counts go in one transaction; then the original. */
+  async delete(kbReference: string, id: string): Promise<void> {
+    const document = await this.database.run(async tx => {
+      const { kb, document: found } = await this.require(tx, kbReference, id);
+      // Locked in the order in which a worker that stores the document locks: document, then knowledge base.
+      await this.documents.lock(tx, id);
+      await this.chunks.deleteChunks(tx, { documentId: id, kbId: kb.id });
+      await this.documents.delete(tx, id);
+      await this.knowledgeBasesRepository.countDocument(tx, kb.id, -1, -found.sizeBytes);
+      return found;
+    });
+    await this.storage.delete(storageKey(document));
+  }
+
+  /** Ingests a document again from its original; what is searchable of it stays so until the new chunks are there. */
+  reindex(kbReference: string, id: string): Promise<Document> {
+    return this.database.run(async tx => {
+      const { kb } = await this.require(tx, kbReference, id);
+      await this.documents.requeue(tx, id);
+      this.callAfterCommit(tx, id, `${id}-${Date.now()}`);
+      return (await this.documents.find(tx, kb.id, id)) as Document;
+    });
+  }
+
+  /** @throws Problem 409 `already_ended` */
+  cancel(kbReference: string, id: string): Promise<Document> {
+    return this.database.run(async tx => {
+      const { kb } = await this.require(tx, kbReference, id);
+      if (!(await this.documents.cancel(tx, id))) {
+        throw Problem.conflict('already_ended', 'The ingestion of this document has ended.');
+      }
+      return (await this.documents.find(tx, kb.id, id)) as Document;
+    });
+  }
+
+  async content(kbReference: string, id: string): Promise<{ document: Document; content: Readable }> {
+    const document = await this.get(kbReference, id);
+    try {
+      return { document, content: await this.storage.open(storageKey(document)) };
+    } catch (error) {
+      if (error instanceof FileMissingError) throw Problem.notFound('content');
+      throw error;
+    }
+  }
+
+  listChunks(kbReference: string, id: string, page: number, pageSize: number): Promise<Page<Chunk>> {
+    return this.database.run(async tx => {
+      await this.require(tx, kbReference, id);
+      return this.chunks.listChunks(tx, id, page, pageSize);
+    });
+  }
+
+  private async require(tx: Tx, kbReference: string, id: string): Promise<{ kb: KnowledgeBase; document: Document }> {
+    const kb = await this.knowledgeBases.require(tx, kbReference);
+    const document = await this.documents.find(tx, kb.id, id);
+    if (!document) throw Problem.notFound('document');
+    return { kb, document };
+  }
+
+  private async typeOf(file: ReceivedFile, incoming: IncomingFile): Promise<string> {
+    try {
+      return await detectType(file.head, {
+        fileName: incoming.fileName ?? undefined,
+        declaredMimeType: incoming.declaredMimeType ?? undefined,
+      });
+    } catch (error) {
+      await file.discard();
+      if (!(error instanceof DocumentError)) throw error;
+      throw new Problem(error.code === 'unsupported_type' ? 415 : 422, error.code, error.message);
+    }
+  }
+
+  /** The original first, then the row that says it is there: a crash between the two leaves a file too many, never one too few. */
+  private async create(
+    kb: KnowledgeBase,
+    file: ReceivedFile,
+    description: DocumentDescription & { fileName: string | null; mimeType: string },
+  ): Promise<Document> {
+    const id = uuidv7();
+    const key = storageKey({ tenantId: kb.tenantId, kbId: kb.id, id });
+    await file.keep(key);
+    try {
+      const document = await this.database.run(async tx => {
+        const inserted = await this.documents.insert(tx, {
+          id,
+          tenantId: kb.tenantId,
+          kbId: kb.id,
+          ...description,
+          sizeBytes: file.sizeBytes,
+          contentSha256: file.sha256,
+          createdBy: this.context.userId,
+        });
+        if (!inserted) return this.retryFailed(tx, kb.id, file.sha256);
+        await this.knowledgeBasesRepository.countDocument(tx, kb.id, 1, file.sizeBytes);
+        this.callAfterCommit(tx, id);
+        return (await this.documents.find(tx, kb.id, id)) as Document;
+      });
+      if (document.id !== id) await this.storage.delete(key);
+      return document;
+    } catch (error) {
+      await this.storage.delete(key);
+      throw error;
+    }
+  }
+
+  /** The same content again is one document: where its ingestion failed, this is another try; else a conflict. */
+  private async retryFailed(tx: Tx, kbId: string, sha256: string): Promise<Document> {
+    const existing = await this.documents.findByContent(tx, kbId, sha256);
+    if (existing?.status !== 'failed' && existing?.status !== 'cancelled') {
+      throw Problem.conflict(
+        'duplicate_document',
+        'This knowledge base holds a document with the same content already.',
+        existing ? { document_id: existing.id } : {},
+      );
+    }
+    await this.documents.requeue(tx, existing.id);
+    this.callAfterCommit(tx, existing.id, `${existing.id}-${Date.now()}`);
+    return (await this.documents.find(tx, kbId, existing.id)) as Document;
+  }
+
+  /** The row is the promise; the call only makes it quick, so one that is lost is caught up with later. */
+  private callAfterCommit(tx: Tx, documentId: string, jobId = documentId): void {
+    const call: IngestionCall = { tenantId: this.context.tenant.id, documentId };
+    afterCommit(tx, () => {
+      this.queue.add(jobId, call).catch((error: Error) => {
+        this.logger.warn(`A document waits for the next look through the queue: ${error.message}`);
+      });
+    });
+  }
+}
+
+const LONGEST_TITLE = 120;
+
+function firstLine(text: string): string {
+  const line = text.trimStart().split('\n', 1)[0]?.replace(/^#+\s*/, '').trim() ?? '';
+  return Array.from(line).slice(0, LONGEST_TITLE).join('') || 'Untitled';
+}
+
+function titleOfFile(fileName: string | null): string {
+  return fileName?.replace(/\.[^.]{1,10}$/, '').trim().slice(0, 500) || 'Untitled';
+}

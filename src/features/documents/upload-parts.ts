@@ -1,0 +1,63 @@
+import type { Multipart } from '@fastify/multipart';
+import type { FastifyRequest } from 'fastify';
+import { basename } from 'node:path';
+import { Problem } from '../../foundation/http/problem.js';
+import { type UploadFields, uploadFieldsSchema } from './documents.dto.js';
+import type { IncomingFile } from './documents.service.js';
+
+const LONGEST_FILE_NAME = 255;
+
+/**
+ * Goes through the parts of an upload as they arrive. Fields hold for the files after them, which is why they come
+ * first: a file is stored while it streams in, before anybody could know what follows.
+ *
+ * @param maxBytes of one file
+ * @throws Problem 415 where the body is no multipart/form-data, 422 for a field that is not known or stands too late
+ */
+export async function* uploadParts(
+  request: FastifyRequest,
+  maxBytes: number,
+): AsyncGenerator<{ file: IncomingFile; fields: UploadFields }> {
+  if (!request.isMultipart()) {
+    throw new Problem(415, 'unsupported_media_type', 'This route takes multipart/form-data with one file or several.');
+  }
+  const raw: Record<string, unknown> = {};
+  let files = 0;
+  for await (const part of request.parts({ limits: { fileSize: maxBytes } }) as AsyncIterable<Multipart>) {
+    if (part.type === 'field') {
+      if (files > 0) throw invalid(part.fieldname, 'field_after_file', 'Fields must stand before the files.');
+      if (part.fieldname in raw) throw invalid(part.fieldname, 'repeated', 'must be given once');
+      raw[part.fieldname] = part.value;
+    } else {
+      files++;
+      const fields = parseFields(raw);
+      const fileName = basename(part.filename.replaceAll('\\', '/')).toWellFormed().replaceAll('\0', '').slice(0, LONGEST_FILE_NAME);
+      yield {
+        fields,
+        file: {
+          content: part.file,
+          fileName: fileName || null,
+          declaredMimeType: part.mimetype,
+          isTruncated: () => part.file.truncated,
+        },
+      };
+      // Whoever took the part may have refused it unread; the next part comes only after this one's end.
+      part.file.resume();
+    }
+  }
+  if (files === 0) throw invalid('file', 'required', 'There is no file in this request.');
+}
+
+function parseFields(raw: Record<string, unknown>): UploadFields {
+  const result = uploadFieldsSchema.safeParse(raw);
+  if (result.success) return result.data;
+  throw Problem.invalid(
+    result.error.issues.map(issue => ({
+      path: issue.code === 'unrecognized_keys' ? issue.keys.join(', ') : issue.path.join('.'),
+      code: issue.code === 'unrecognized_keys' ? 'unknown_field' : issue.code,
+      message: issue.message,
+    })),
+  );
+}
+
+const invalid = (path: string, code: string, message: string): Problem => Problem.invalid([{ path, code, message }]);
