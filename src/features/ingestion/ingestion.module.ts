@@ -16,7 +16,7 @@ export class IngestionModule implements OnApplicationShutdown {
   static forRoot(env: Env): DynamicModule {
     return {
       module: IngestionModule,
-      imports: [DocumentsModule.forRoot(env), KnowledgeBasesModule, ModelsModule],
+      imports: [DocumentsModule, KnowledgeBasesModule, ModelsModule],
       providers: [
         IngestionService,
         IngestionRepository,

@@ -1,4 +1,4 @@
-import { ANSWER_PASSAGES, coverage, isAnswerable, termWeights } from '../retrieval/ranking.js';
+import { coverage, isAnswerable, termWeights } from '../retrieval/ranking.js';
 import type { Passage, SearchResult } from '../retrieval/retrieval.repository.js';
 import { sentences } from './sentences.js';
 
@@ -29,7 +29,7 @@ export interface Candidate {
 
 const MOST_SENTENCES = 3;
 
-const NOT_FOUND = 'The documents of this knowledge base do not seem to answer this question.';
+export const NOT_FOUND = 'The documents of this knowledge base do not seem to answer this question.';
 
 /** What the passage's rank adds to the coverage of a sentence. */
 const PASSAGE_WEIGHT = 0.5;
@@ -37,10 +37,10 @@ const PASSAGE_WEIGHT = 0.5;
 /** A further sentence is worth quoting down to this share of the best one's score. */
 const WORTH_QUOTING = 0.5;
 
-/** Every sentence of the best passages, each once: chunks of a document overlap. */
+/** Every sentence of the passages, each once: chunks of a document overlap. */
 export function candidateSentences(passages: readonly Passage[]): Candidate[] {
   const seen = new Set<string>();
-  return passages.slice(0, ANSWER_PASSAGES).flatMap(passage =>
+  return passages.flatMap(passage =>
     sentences(passage.text)
       .map(({ start, end }) => ({ passage, quote: passage.text.slice(start, end) }))
       .filter(({ quote }) => !seen.has(quote) && seen.add(quote)),

@@ -16,14 +16,15 @@ const LOCK_MS = 15_000;
 
 @Module({})
 export class JobsModule {
-  /** A queue by name: on Redis through Bull where the settings name one, else in this process. */
+  /** A queue by name, once for the whole application: on Redis through Bull where the settings name one, else in this process. */
   static register(env: Env, name: string): DynamicModule {
     const provide = tokenOf(name);
     if (!env.redisUrl) {
-      return { module: JobsModule, providers: [{ provide, useClass: InProcessQueue }], exports: [provide] };
+      return { module: JobsModule, global: true, providers: [{ provide, useClass: InProcessQueue }], exports: [provide] };
     }
     return {
       module: JobsModule,
+      global: true,
       imports: [BullModule.registerQueue({ name, ...queueOptions(env.redisUrl) })],
       providers: [{ provide, useFactory: (queue: Queue) => new BullQueue(queue), inject: [getQueueToken(name)] }],
       exports: [provide],

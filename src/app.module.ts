@@ -1,0 +1,93 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import { APP_FILTER, APP_GUARD, APP_PIPE } from '@nestjs/core';
+import { ClsModule } from 'nestjs-cls';
+import type { DataSource } from 'typeorm';
+import { AuthorizationModule } from './core/authorization/authorization.module.js';
+import { CasbinRule } from './core/authorization/casbin-rules.repository.js';
+import { PermissionGuard } from './core/authorization/permission.guard.js';
+import { ModelErrorFilter } from './core/models/model-error.filter.js';
+import { TenancyModule } from './core/tenancy/tenancy.module.js';
+import { AuthSession } from './entry/authentication/auth-session.entity.js';
+import { AuthenticationGuard } from './entry/authentication/authentication.guard.js';
+import { AuthenticationModule } from './entry/authentication/authentication.module.js';
+import { TenantGuard } from './entry/authentication/tenant.guard.js';
+import { HealthModule } from './entry/health/health.module.js';
+import { Document } from './features/documents/document.entity.js';
+import { DocumentsModule } from './features/documents/documents.module.js';
+import { INGESTION_QUEUE } from './features/documents/ingestion-queue.js';
+import { IngestionModule } from './features/ingestion/ingestion.module.js';
+import { KnowledgeBase } from './features/knowledge-bases/knowledge-base.entity.js';
+import { KnowledgeBasesModule } from './features/knowledge-bases/knowledge-bases.module.js';
+import { Member } from './features/members/member.entity.js';
+import { MembersModule } from './features/members/members.module.js';
+import { RagQueryModule } from './features/rag-query/rag-query.module.js';
+import { RetrievalModule } from './features/retrieval/retrieval.module.js';
+import { Tenant } from './features/tenants/tenant.entity.js';
+import { TenantsModule } from './features/tenants/tenants.module.js';
+import { User } from './features/users/user.entity.js';
+import { UsersModule } from './features/users/users.module.js';
+import { ConfigModule } from './foundation/config/config.module.js';
+import type { Env } from './foundation/config/env.js';
+import { CryptoModule } from './foundation/crypto/crypto.module.js';
+import type { Secrets } from './foundation/crypto/secrets.js';
+import { DatabaseModule } from './foundation/database/database.module.js';
+import { ProblemFilter } from './foundation/http/problem.filter.js';
+import { validationPipe } from './foundation/http/validation.pipe.js';
+import { JobsModule } from './foundation/jobs/jobs.module.js';
+import { StorageModule } from './foundation/storage/storage.module.js';
+
+export const ENTITIES = [User, AuthSession, Tenant, Member, KnowledgeBase, Document, CasbinRule];
+
+/** What a process does: answer requests, work on jobs, or both. */
+export interface ProcessRole {
+  http: boolean;
+  jobs: boolean;
+}
+
+export interface AppModuleOptions {
+  env: Env;
+  secrets: Secrets;
+  dataSource: DataSource;
+  /** Connection string of the running role; null on the embedded database. */
+  databaseUrl: string | null;
+  role: ProcessRole;
+}
+
+@Module({})
+export class AppModule {
+  static forRoot({ env, secrets, dataSource, databaseUrl, role }: AppModuleOptions): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [
+        ConfigModule.forRoot(env),
+        CryptoModule.forRoot(secrets),
+        DatabaseModule.forRoot(dataSource, databaseUrl),
+        StorageModule,
+        JobsModule.register(env, INGESTION_QUEUE),
+        ClsModule.forRoot({ global: true, middleware: { mount: role.http } }),
+        TenancyModule,
+        AuthorizationModule,
+        UsersModule,
+        MembersModule,
+        TenantsModule,
+        KnowledgeBasesModule,
+        DocumentsModule,
+        ...(role.jobs ? [IngestionModule.forRoot(env)] : []),
+        RetrievalModule,
+        RagQueryModule,
+        AuthenticationModule.forRoot(env, secrets),
+        HealthModule,
+      ],
+      providers: [
+        // In this order: who is it, which tenant, may they.
+        { provide: APP_GUARD, useClass: AuthenticationGuard },
+        { provide: APP_GUARD, useClass: TenantGuard },
+        { provide: APP_GUARD, useClass: PermissionGuard },
+        { provide: APP_PIPE, useFactory: validationPipe },
+        // Nest asks the last one first: the filter for everything comes first.
+        { provide: APP_FILTER, useClass: ProblemFilter },
+        { provide: APP_FILTER, useClass: ModelErrorFilter },
+      ],
+    };
+  }
+}

@@ -1,0 +1,163 @@
+import fastifyCors from '@fastify/cors';
+import fastifyHelmet from '@fastify/helmet';
+import fastifyMultipart from '@fastify/multipart';
+import type { INestApplicationContext } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { v7 as uuidv7, validate as isUuid } from 'uuid';
+import { MIGRATIONS } from '../migrations/all.js';
+import { AppModule, ENTITIES, type ProcessRole } from './app.module.js';
+import { writeDefaultPolicy } from './core/authorization/default-policy.repository.js';
+import { TenantContext } from './core/tenancy/tenant-context.js';
+import { FirstAdminService } from './entry/authentication/first-admin.service.js';
+import { serveApiDocument } from './entry/openapi.js';
+import type { Env } from './foundation/config/env.js';
+import { SettingsError } from './foundation/config/env.js';
+import { loadSecrets } from './foundation/crypto/secrets.js';
+import { checkCatalogue } from './foundation/database/catalogue-check.js';
+import { type DatabaseAccess, openDatabase } from './foundation/database/data-source.js';
+import { migrate, pendingMigrations } from './foundation/database/migrate.js';
+import { createLogger, PinoLoggerService } from './foundation/http/logging.js';
+import { sendProblem } from './foundation/http/problem.filter.js';
+import { Problem } from './foundation/http/problem.js';
+import { guardRequests } from './foundation/http/request-guards.js';
+import { manageRequests } from './foundation/http/request-lifecycle.js';
+
+const FILES_PER_UPLOAD = 100;
+
+/** A process of this application, up and running. */
+export interface Application {
+  nest: INestApplicationContext;
+  /** Null where this process answers no requests. */
+  url: string | null;
+  /** The password that was made up for the first platform admin, at the one start that made it. */
+  adminPassword: string | null;
+  /** Ends requests and jobs under way, then everything else. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts a process: the database and its migrations, the check of the catalogue, and then whatever `role` says.
+ *
+ * @throws SettingsError, DataFolderInUseError, IsolationError: with a sentence for the person who starts it
+ */
+export async function startApplication(env: Env, role: ProcessRole): Promise<Application> {
+  const secrets = loadSecrets(env);
+  const access = await openDatabase(env, secrets.jwtSecret);
+  const closing: Array<() => Promise<unknown>> = [() => access.close()];
+  const close = async () => {
+    for (let step = closing.pop(); step; step = closing.pop()) await step();
+  };
+  try {
+    if (access.url === null || (env.database.mode === 'server' && env.database.migrateOnStart)) {
+      await migrate(access, writeDefaultPolicy);
+    }
+    const dataSource = access.application(ENTITIES);
+    await dataSource.initialize();
+    closing.push(() => dataSource.destroy());
+    await requireMigrated(access, dataSource);
+    await checkCatalogue(dataSource);
+
+    const module = AppModule.forRoot({ env, secrets, dataSource, databaseUrl: access.url, role });
+    const { nest, listen } = role.http ? await createHttp(env, module) : await createContext(env, module);
+    closing.push(() => nest.close());
+    const adminPassword = await nest.get(FirstAdminService, { strict: false }).ensure();
+    return { nest, url: await listen(), adminPassword, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function requireMigrated(access: DatabaseAccess, dataSource: ReturnType<DatabaseAccess['application']>): Promise<void> {
+  const pending = await pendingMigrations(dataSource, MIGRATIONS.map(migration => migration.name));
+  if (pending.length > 0) {
+    throw new SettingsError(
+      `The database lacks ${pending.length} migration(s), beginning with ${pending[0]}. ` +
+        'Run "npm run migrate" with DATABASE_ADMIN_URL, or set MIGRATE_ON_START=true.',
+    );
+  }
+}
+
+interface Created {
+  nest: INestApplicationContext;
+  listen: () => Promise<string | null>;
+}
+
+type RootModule = ReturnType<typeof AppModule.forRoot>;
+
+async function createContext(env: Env, module: RootModule): Promise<Created> {
+  const logger = new PinoLoggerService(createLogger(env));
+  const nest = await NestFactory.createApplicationContext(module, { logger, abortOnError: false });
+  return { nest, listen: () => Promise.resolve(null) };
+}
+
+async function createHttp(env: Env, module: RootModule): Promise<Created> {
+  const logger = createLogger(env);
+  const adapter = new FastifyAdapter({
+    bodyLimit: env.maxJsonBytes,
+    trustProxy: env.trustProxy,
+    requestTimeout: env.requestTimeout,
+    connectionTimeout: 0,
+    forceCloseConnections: 'idle',
+    return503OnClosing: true,
+    requestIdHeader: false,
+    genReqId: (request: IncomingMessage) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && isUuid(given) ? given : uuidv7();
+    },
+    routerOptions: { maxParamLength: 500 },
+    frameworkErrors: (_error: Error, request: FastifyRequest, reply: FastifyReply) => {
+      sendProblem(Problem.malformed('malformed_url', 'The address of this request is malformed.'), request, reply);
+    },
+  });
+  const nest = await NestFactory.create<NestFastifyApplication>(module, adapter, {
+    logger: new PinoLoggerService(logger),
+    abortOnError: false,
+    bufferLogs: false,
+  });
+  nest.setGlobalPrefix('api/v1', { exclude: ['docs', 'openapi.json'] });
+  const fastify = nest.getHttpAdapter().getInstance();
+  const context = nest.get(TenantContext);
+  const requests = manageRequests(fastify, {
+    timeout: env.requestTimeout,
+    logger,
+    logFields: () => {
+      const principal = context.principalOrNull;
+      return { tenant: context.tenantOrNull?.name, principal: principal?.kind === 'user' ? principal.userId : undefined };
+    },
+  });
+  guardRequests(fastify);
+  await nest.register(fastifyHelmet, { contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': null } } });
+  await nest.register(fastifyCors, {
+    origin: env.corsOrigins.length > 0 ? env.corsOrigins : false,
+    methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
+    exposedHeaders: ['x-request-id', 'retry-after'],
+  });
+  await nest.register(fastifyMultipart, {
+    limits: { files: FILES_PER_UPLOAD, fields: 10, fieldSize: 128 * 1024, parts: FILES_PER_UPLOAD + 10, headerPairs: 50 },
+  });
+  serveApiDocument(nest);
+  nest.enableShutdownHooks([]);
+  return {
+    nest,
+    async listen() {
+      await nest.listen(env.port, env.host);
+      const { address, port, family } = nest.getHttpServer().address() as AddressInfo;
+      closeGracefully(nest, requests);
+      return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+    },
+  };
+}
+
+/** New requests are refused from the moment the shutdown begins, not from when the last one before it has ended. */
+function closeGracefully(nest: NestFastifyApplication, requests: { drain(): void }): void {
+  const close = nest.close.bind(nest);
+  nest.close = async () => {
+    requests.drain();
+    await close();
+  };
+}

@@ -1,0 +1,15 @@
+import { Global, Module } from '@nestjs/common';
+import { DiscoveryModule } from '@nestjs/core';
+import { AuthorizationService } from './authorization.service.js';
+import { CasbinRulesRepository } from './casbin-rules.repository.js';
+import { PermissionsController } from './permissions.controller.js';
+import { RouteAccess } from './route-access.js';
+
+@Global()
+@Module({
+  imports: [DiscoveryModule],
+  controllers: [PermissionsController],
+  providers: [AuthorizationService, CasbinRulesRepository, RouteAccess],
+  exports: [AuthorizationService, RouteAccess],
+})
+export class AuthorizationModule {}

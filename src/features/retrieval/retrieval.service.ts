@@ -1,0 +1,89 @@
+import { Injectable } from '@nestjs/common';
+import type { EmbeddingModel } from '../../core/models/model.js';
+import { ModelsService } from '../../core/models/models.service.js';
+import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
+import type { Tx } from '../../foundation/database/transaction.js';
+import { Problem } from '../../foundation/http/problem.js';
+import { type EffectiveConfig, effectiveConfig } from '../knowledge-bases/knowledge-bases.dto.js';
+import type { KnowledgeBase } from '../knowledge-bases/knowledge-base.entity.js';
+import { KnowledgeBasesService } from '../knowledge-bases/knowledge-bases.service.js';
+import type { SearchFields } from './retrieval.dto.js';
+import { RetrievalRepository, type SearchResult } from './retrieval.repository.js';
+
+export interface Retrieved {
+  kb: KnowledgeBase;
+  config: EffectiveConfig;
+  result: SearchResult;
+  embeddingModel: string;
+}
+
+@Injectable()
+export class RetrievalService {
+  constructor(
+    private readonly database: TenantDatabase,
+    private readonly knowledgeBases: KnowledgeBasesService,
+    private readonly repository: RetrievalRepository,
+    private readonly models: ModelsService,
+  ) {}
+
+  /**
+   * Ranks the chunks of one knowledge base.
+   *
+   * @param extend runs in the same transaction, with what was found
+   * @throws Problem 404, 409 `embedding_model_changed` · ModelError
+   */
+  async search<T = undefined>(
+    kbReference: string,
+    request: SearchFields,
+    signal: AbortSignal,
+    extend?: (tx: Tx, retrieved: Retrieved) => Promise<T>,
+  ): Promise<{ retrieved: Retrieved; extended: T | undefined }> {
+    const model = this.models.embedding();
+    // Before the transaction: none may stay open during a call of a model.
+    const embedding = request.mode === 'keyword' ? undefined : await model.embedQuery(request.query, { signal });
+    return this.database.run(async tx => {
+      const kb = await this.knowledgeBases.require(tx, kbReference);
+      requireSameModel(kb, model, request.mode);
+      const config = effectiveConfig(kb.config);
+      const result = await this.repository.search(tx, {
+        kbId: kb.id,
+        query: request.query,
+        embedding,
+        mode: request.mode,
+        fusionWeight: model.fusionWeight,
+        topK: request.top_k ?? config.top_k,
+        filter: toFilter(request.filter),
+      });
+      const threshold = request.threshold;
+      if (threshold !== undefined) result.passages = result.passages.filter(({ score }) => score >= threshold);
+      const retrieved = { kb, config, result, embeddingModel: model.name };
+      return { retrieved, extended: await extend?.(tx, retrieved) };
+    });
+  }
+
+  /** How PostgreSQL sees the words of these texts. */
+  lexemes(tx: Tx, kbId: string, texts: readonly string[]): Promise<string[][]> {
+    return this.repository.lexemes(tx, kbId, texts);
+  }
+}
+
+/** Vectors of two models say nothing about each other, even where their dimensions agree. */
+function requireSameModel(kb: KnowledgeBase, model: EmbeddingModel, mode: SearchFields['mode']): void {
+  if (mode === 'keyword' || kb.chunkCount === 0 || kb.embeddingModel === null || kb.embeddingModel === model.name) return;
+  throw Problem.conflict(
+    'embedding_model_changed',
+    `The vectors of this knowledge base are of the model ${kb.embeddingModel}; it has to be re-indexed for ${model.name}. ` +
+      'Searching with mode "keyword" works.',
+  );
+}
+
+function toFilter(filter: SearchFields['filter']) {
+  return (
+    filter && {
+      documentIds: filter.document_ids,
+      createdAfter: filter.created_after ? new Date(filter.created_after) : undefined,
+      createdBefore: filter.created_before ? new Date(filter.created_before) : undefined,
+      metadata: filter.metadata,
+    }
+  );
+}

@@ -1,0 +1,3 @@
+import { run } from './process.js';
+
+await run(() => ({ http: false, jobs: true }));
