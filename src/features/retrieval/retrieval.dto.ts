@@ -70,10 +70,13 @@ export function toPassage(passage: Passage, kbId: string, includeText: boolean):
     document_title: passage.document_title,
     kb_id: kbId,
     text: includeText ? passage.text : null,
-    score: passage.score,
-    scores: { vector: passage.cosine, keyword: passage.bm25 },
+    score: round(passage.score),
+    scores: { vector: passage.cosine === null ? null : round(passage.cosine), keyword: round(passage.bm25) },
     page: passage.page,
     heading: passage.heading,
     position: passage.ordinal,
   };
 }
+
+/** Beyond six decimals is noise of halfvec arithmetic; adding 0 makes -0 a plain 0. */
+const round = (value: number): number => Math.round(value * 1e6) / 1e6 + 0;

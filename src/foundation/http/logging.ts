@@ -18,12 +18,15 @@ export function createLogger(env: Pick<Env, 'logLevel' | 'logFormat'>): Logger {
   });
 }
 
+/** Parts of Nest that name every module and route at each start. */
+const ROUTINE = new Set<unknown>(['NestFactory', 'InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestApplication']);
+
 /** Nest's own messages, through pino. */
 export class PinoLoggerService implements LoggerService {
   constructor(private readonly pino: Logger) {}
 
   log(message: unknown, ...rest: unknown[]): void {
-    this.write('info', message, rest);
+    this.write(ROUTINE.has(rest.at(-1)) ? 'debug' : 'info', message, rest);
   }
   error(message: unknown, ...rest: unknown[]): void {
     this.write('error', message, rest);

@@ -73,6 +73,8 @@ const DATABASE_PROBLEMS: Record<string, [code: string, detail: string]> = {
 
 function toProblem(error: unknown, logger: Logger): Problem {
   if (error instanceof Problem) return error;
+  // What the JSON parser says quotes the body.
+  if (error instanceof SyntaxError) return new Problem(400, 'malformed_json', 'The body is not valid JSON.');
   const fastify = error as Partial<FastifyLikeError>;
   const known = typeof fastify?.code === 'string' ? FASTIFY_PROBLEMS[fastify.code] : undefined;
   if (known) return new Problem(...known);

@@ -1,4 +1,5 @@
-import { fileURLToPath } from 'node:url';
+import { createRequire } from 'node:module';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /** What `new Worker(filename, { execArgv })` and Piscina need to start a thread. */
 export interface WorkerEntry {
@@ -21,6 +22,7 @@ export function workerEntry(callerUrl: string, specifier: string): WorkerEntry {
 
 /** `--import tsx` acts on the main thread alone; its register() does on any. */
 function registerTsx(): string {
-  const api = import.meta.resolve('tsx/esm/api');
+  // Not import.meta.resolve: Vite's module runner, which runs vitest's global set-up, has none.
+  const api = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm/api')).href;
   return `data:text/javascript,import { register } from ${JSON.stringify(api)}; register();`;
 }
