@@ -9,6 +9,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
+    // As Node does it: the default export of a CommonJS module is its module.exports.
+    deps: { interopDefault: false },
     globalSetup: 'test/setup/global-setup.ts',
   },
 });
