@@ -72,8 +72,14 @@ export async function startApplication(env: Env, role: ProcessRole): Promise<App
   }
 }
 
-async function requireMigrated(access: DatabaseAccess, dataSource: ReturnType<DatabaseAccess['application']>): Promise<void> {
-  const pending = await pendingMigrations(dataSource, MIGRATIONS.map(migration => migration.name));
+async function requireMigrated(
+  access: DatabaseAccess,
+  dataSource: ReturnType<DatabaseAccess['application']>,
+): Promise<void> {
+  const pending = await pendingMigrations(
+    dataSource,
+    MIGRATIONS.map(migration => migration.name),
+  );
   if (pending.length > 0) {
     throw new SettingsError(
       `The database lacks ${pending.length} migration(s), beginning with ${pending[0]}. ` +
@@ -111,7 +117,11 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
     },
     routerOptions: { maxParamLength: 500 },
     frameworkErrors: (_error: Error, request: FastifyRequest, reply: FastifyReply) => {
-      sendProblem(Problem.malformed('malformed_url', 'The address of this request is malformed.'), request, reply);
+      sendProblem(
+        Problem.malformed('malformed_url', 'The address of this request is malformed.'),
+        request,
+        reply,
+      );
     },
   });
   const nest = await NestFactory.create<NestFastifyApplication>(module, adapter, {
@@ -127,18 +137,29 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
     logger,
     logFields: () => {
       const principal = context.principalOrNull;
-      return { tenant: context.tenantOrNull?.name, principal: principal?.kind === 'user' ? principal.userId : undefined };
+      return {
+        tenant: context.tenantOrNull?.name,
+        principal: principal?.kind === 'user' ? principal.userId : undefined,
+      };
     },
   });
   guardRequests(fastify);
-  await nest.register(fastifyHelmet, { contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': null } } });
+  await nest.register(fastifyHelmet, {
+    contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': null } },
+  });
   await nest.register(fastifyCors, {
     origin: env.corsOrigins.length > 0 ? env.corsOrigins : false,
     methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
     exposedHeaders: ['x-request-id', 'retry-after'],
   });
   await nest.register(fastifyMultipart, {
-    limits: { files: FILES_PER_UPLOAD, fields: 10, fieldSize: 128 * 1024, parts: FILES_PER_UPLOAD + 10, headerPairs: 50 },
+    limits: {
+      files: FILES_PER_UPLOAD,
+      fields: 10,
+      fieldSize: 128 * 1024,
+      parts: FILES_PER_UPLOAD + 10,
+      headerPairs: 50,
+    },
   });
   serveApiDocument(nest);
   nest.enableShutdownHooks([]);

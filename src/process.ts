@@ -43,7 +43,11 @@ function shutDownOnSignal(application: Application): void {
 
 /** A sentence where somebody has to mend a setting, the whole error where we have to mend the code. */
 function explain(error: unknown): string {
-  if (error instanceof SettingsError || error instanceof DataFolderInUseError || error instanceof IsolationError) {
+  if (
+    error instanceof SettingsError ||
+    error instanceof DataFolderInUseError ||
+    error instanceof IsolationError
+  ) {
     return `Enclave does not start:\n${error.message}`;
   }
   const { code, message } = error as NodeJS.ErrnoException;

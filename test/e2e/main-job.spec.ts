@@ -8,8 +8,14 @@ describe('two tenants ask their own documents', () => {
     app = await startTestApplication();
     await app.createTenant('cycles');
     await app.createTenant('clinic');
-    await app.addText('cycles', '# Warranty\n\nFrames carry a warranty of ten years. Batteries are covered for two years.');
-    await app.addText('clinic', '# Visits\n\nVisitors may come between nine and eleven. The clinic is closed on Sunday.');
+    await app.addText(
+      'cycles',
+      '# Warranty\n\nFrames carry a warranty of ten years. Batteries are covered for two years.',
+    );
+    await app.addText(
+      'clinic',
+      '# Visits\n\nVisitors may come between nine and eleven. The clinic is closed on Sunday.',
+    );
   });
   afterAll(() => app?.close());
 
@@ -20,11 +26,17 @@ describe('two tenants ask their own documents', () => {
     expect(status).toBe(200);
     expect(body.answered).toBe(true);
     expect(body.answer).toContain('Batteries are covered for two years. [1]');
-    expect(body.citations[0]).toMatchObject({ index: 1, title: 'Warranty', quote: 'Batteries are covered for two years.' });
+    expect(body.citations[0]).toMatchObject({
+      index: 1,
+      title: 'Warranty',
+      quote: 'Batteries are covered for two years.',
+    });
   });
 
   it('says so when the documents hold no answer', async () => {
-    const { body } = await app.admin.post('/tenants/clinic/kbs/docs/query', { query: 'How long are batteries covered?' });
+    const { body } = await app.admin.post('/tenants/clinic/kbs/docs/query', {
+      query: 'How long are batteries covered?',
+    });
     expect(body).toMatchObject({ answered: false, citations: [] });
   });
 

@@ -17,7 +17,9 @@ export interface TestApplication {
   /** The platform admin. */
   admin: Client;
   /** A new user, registered and signed in. */
-  createUser(name?: string): Promise<{ id: string; email: string; password: string; refreshToken: string; client: Client }>;
+  createUser(
+    name?: string,
+  ): Promise<{ id: string; email: string; password: string; refreshToken: string; client: Client }>;
   /** A new user who is a member of the tenant. */
   createMember(tenant: string, role: string): Promise<{ id: string; email: string; client: Client }>;
   /** A tenant with one knowledge base, `docs`. */
@@ -71,12 +73,24 @@ export async function startTestApplication(
     async createUser(name = `user${++users}`) {
       const email = `${name}@example.com`;
       const password = `the password of ${name}`;
-      const { body } = await expectStatus(201, anonymous().post('/auth/register', { email, password, display_name: name }));
-      return { id: body.user.id, email, password, refreshToken: body.refresh_token, client: anonymous().withToken(body.access_token) };
+      const { body } = await expectStatus(
+        201,
+        anonymous().post('/auth/register', { email, password, display_name: name }),
+      );
+      return {
+        id: body.user.id,
+        email,
+        password,
+        refreshToken: body.refresh_token,
+        client: anonymous().withToken(body.access_token),
+      };
     },
     async createMember(tenant, memberRole) {
       const user = await test.createUser();
-      await expectStatus(201, admin.post(`/tenants/${tenant}/members`, { user_id: user.id, role: memberRole }));
+      await expectStatus(
+        201,
+        admin.post(`/tenants/${tenant}/members`, { user_id: user.id, role: memberRole }),
+      );
       return user;
     },
     async createTenant(name) {
@@ -85,7 +99,10 @@ export async function startTestApplication(
       return { id: tenant.body.id, name, kbId: kb.body.id, kb: 'docs' };
     },
     async addText(tenant, text, fields = {}) {
-      const { body } = await expectStatus(202, admin.post(`/tenants/${tenant}/kbs/docs/documents/text`, { text, ...fields }));
+      const { body } = await expectStatus(
+        202,
+        admin.post(`/tenants/${tenant}/kbs/docs/documents/text`, { text, ...fields }),
+      );
       return test.settled(tenant, body.id);
     },
     async settled(tenant, documentId, kb = 'docs') {
@@ -115,15 +132,22 @@ export async function startTestApplication(
   return test;
 }
 
-export async function signIn(client: Client, { email, password }: { email: string; password: string }): Promise<Client> {
+export async function signIn(
+  client: Client,
+  { email, password }: { email: string; password: string },
+): Promise<Client> {
   const { body } = await expectStatus(200, client.post('/auth/login', { email, password }));
   return client.withToken(body.access_token);
 }
 
 /** For steps that are not what a test is about: fails with the whole answer. */
-export async function expectStatus<T extends { status: number; body: unknown }>(status: number, answer: Promise<T>): Promise<T> {
+export async function expectStatus<T extends { status: number; body: unknown }>(
+  status: number,
+  answer: Promise<T>,
+): Promise<T> {
   const got = await answer;
-  if (got.status !== status) throw new Error(`Expected ${status}, got ${got.status}: ${JSON.stringify(got.body)}`);
+  if (got.status !== status)
+    throw new Error(`Expected ${status}, got ${got.status}: ${JSON.stringify(got.body)}`);
   return got;
 }
 

@@ -44,17 +44,24 @@ export class Client {
   /** @param path below `/api/v1`, or the whole path where it begins with `//` */
   async send(method: string, path: string, body?: unknown): Promise<Answer> {
     const raw = body instanceof FormData || typeof body === 'string' || body instanceof Uint8Array;
-    const response = await fetch(path.startsWith('//') ? `${this.url}${path.slice(1)}` : `${this.url}/api/v1${path}`, {
-      method,
-      headers: {
-        ...(this.token && { authorization: `Bearer ${this.token}` }),
-        ...(body !== undefined && !raw && { 'content-type': 'application/json' }),
-        ...this.headers,
+    const response = await fetch(
+      path.startsWith('//') ? `${this.url}${path.slice(1)}` : `${this.url}/api/v1${path}`,
+      {
+        method,
+        headers: {
+          ...(this.token && { authorization: `Bearer ${this.token}` }),
+          ...(body !== undefined && !raw && { 'content-type': 'application/json' }),
+          ...this.headers,
+        },
+        body: body === undefined ? undefined : raw ? (body as BodyInit) : JSON.stringify(body),
       },
-      body: body === undefined ? undefined : raw ? (body as BodyInit) : JSON.stringify(body),
-    });
+    );
     const text = await response.text();
     const json = /json/.test(response.headers.get('content-type') ?? '');
-    return { status: response.status, headers: response.headers, body: json && text !== '' ? JSON.parse(text) : text };
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: json && text !== '' ? JSON.parse(text) : text,
+    };
   }
 }

@@ -63,7 +63,10 @@ async function prepareServerTemplate(adminUrl: string): Promise<void> {
   });
 }
 
-async function cloneServerTemplate({ adminUrl, redisUrl }: NonNullable<typeof SERVER>): Promise<TestDatabase> {
+async function cloneServerTemplate({
+  adminUrl,
+  redisUrl,
+}: NonNullable<typeof SERVER>): Promise<TestDatabase> {
   const name = `enclave_test_${process.pid}_${Date.now().toString(36)}`;
   await withAdmin(adminUrl, async admin => {
     // Two files that clone at once would each find the template in use by the other.
@@ -73,9 +76,14 @@ async function cloneServerTemplate({ adminUrl, redisUrl }: NonNullable<typeof SE
   const dataDir = mkdtempSync(join(tmpdir(), 'enclave-test-'));
   const redis = new URL(redisUrl);
   // A database of Redis for each of vitest's processes, of which one runs one file at a time.
-  redis.pathname = `/${Number(process.env['VITEST_POOL_ID'] ?? 1) % 15 + 1}`;
+  redis.pathname = `/${(Number(process.env['VITEST_POOL_ID'] ?? 1) % 15) + 1}`;
   return {
-    env: { DATA_DIR: dataDir, DATABASE_ADMIN_URL: withDatabase(adminUrl, name), MIGRATE_ON_START: 'false', REDIS_URL: redis.href },
+    env: {
+      DATA_DIR: dataDir,
+      DATABASE_ADMIN_URL: withDatabase(adminUrl, name),
+      MIGRATE_ON_START: 'false',
+      REDIS_URL: redis.href,
+    },
     drop: async () => {
       rmSync(dataDir, { recursive: true, force: true });
       await withAdmin(adminUrl, admin => admin.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`));
@@ -110,7 +118,8 @@ function withDatabase(url: string, name: string): string {
 function migrationsHash(): string {
   const root = join(import.meta.dirname, '../..');
   const hash = createHash('sha256');
-  for (const name of readdirSync(join(root, 'migrations')).toSorted()) hash.update(readFileSync(join(root, 'migrations', name)));
+  for (const name of readdirSync(join(root, 'migrations')).toSorted())
+    hash.update(readFileSync(join(root, 'migrations', name)));
   hash.update(readFileSync(join(root, 'casbin/policy.csv')));
   hash.update(readFileSync(join(root, 'src/foundation/database/migrate.ts')));
   return hash.digest('hex').slice(0, 12);

@@ -61,7 +61,7 @@ export class AuthorizationService implements OnModuleInit {
   /** Every permission that `userId` has in `domain`. */
   async permissionsOf(userId: string, domain: string): Promise<Permission[]> {
     const permissions = Object.keys(PERMISSIONS) as Permission[];
-    const allowed = await Promise.all(permissions.map(permission => this.can(userId, domain, permission)));
+    const allowed = await Promise.all(permissions.map(async permission => this.can(userId, domain, permission)));
     return permissions.filter((_, index) => allowed[index]);
   }
 
@@ -98,7 +98,10 @@ export class AuthorizationService implements OnModuleInit {
    */
   async outranks(userId: string, role: string, domain: string): Promise<boolean> {
     // Asked as a subject of its own, a role has exactly its own permissions.
-    const [held, given] = await Promise.all([this.permissionsOf(userId, domain), this.permissionsOf(role, domain)]);
+    const [held, given] = await Promise.all([
+      this.permissionsOf(userId, domain),
+      this.permissionsOf(role, domain),
+    ]);
     return given.every(permission => held.includes(permission));
   }
 
@@ -147,7 +150,9 @@ export class AuthorizationService implements OnModuleInit {
     const first = policy.decisions.size === 0;
     await this.database.run(async tx => {
       policy.enforcer.setAdapter(await this.rules.adapter(tx));
-      await policy.enforcer.loadIncrementalFilteredPolicy(this.rules.filterFor(domain, PLATFORM_DOMAIN, userId, first));
+      await policy.enforcer.loadIncrementalFilteredPolicy(
+        this.rules.filterFor(domain, PLATFORM_DOMAIN, userId, first),
+      );
     });
     if (domain === userDomain(userId)) await policy.enforcer.getRoleManager().addLink(userId, 'self', domain);
     policy.decisions.set(userId, new Map());

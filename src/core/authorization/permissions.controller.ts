@@ -8,9 +8,16 @@ import { RequirePermission } from './require-permission.js';
 
 const permissionsSchema = z
   .object({
-    items: z.array(z.object({ name: z.string(), domain: z.enum(['platform', 'tenant', 'user']), description: z.string() })),
-    roles: z.array(z.object({ name: z.string(), permissions: z.array(z.string()) })).describe('The built-in roles of a tenant'),
-    granted: z.array(z.string()).nullable().describe('One’s own in the chosen tenant; null where none is chosen'),
+    items: z.array(
+      z.object({ name: z.string(), domain: z.enum(['platform', 'tenant', 'user']), description: z.string() }),
+    ),
+    roles: z
+      .array(z.object({ name: z.string(), permissions: z.array(z.string()) }))
+      .describe('The built-in roles of a tenant'),
+    granted: z
+      .array(z.string())
+      .nullable()
+      .describe('One’s own in the chosen tenant; null where none is chosen'),
   })
   .meta({ id: 'Permissions' });
 
@@ -34,7 +41,10 @@ export class PermissionsController {
     // A role asked for as a subject has its own permissions; any tenant's domain will do for the built-in ones.
     const domain = tenantDomain(tenant?.id ?? '');
     const roles = await Promise.all(
-      BUILT_IN_ROLES.map(async name => ({ name, permissions: await this.authorization.permissionsOf(name, domain) })),
+      BUILT_IN_ROLES.map(async name => ({
+        name,
+        permissions: await this.authorization.permissionsOf(name, domain),
+      })),
     );
     return {
       items: Object.entries(PERMISSIONS).map(([name, description]) => ({

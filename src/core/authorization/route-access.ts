@@ -22,7 +22,9 @@ export class RouteAccess implements OnModuleInit {
     const open = this.routes().filter(route => route.permission === undefined);
     if (open.length > 0) {
       const names = open.map(route => `${route.method} ${route.path}`).join(', ');
-      throw new Error(`These routes do not say who may call them; add @RequirePermission(…) or @Public(): ${names}`);
+      throw new Error(
+        `These routes do not say who may call them; add @RequirePermission(…) or @Public(): ${names}`,
+      );
     }
   }
 
@@ -51,7 +53,11 @@ export class RouteAccess implements OnModuleInit {
   }
 }
 
-const pathOf = (target: object): string => [Reflect.getMetadata(PATH_METADATA, target) as string | string[]].flat()[0] ?? '';
+const pathOf = (target: object): string =>
+  [Reflect.getMetadata(PATH_METADATA, target) as string | string[]].flat()[0] ?? '';
 
 const join = (...parts: string[]): string =>
-  `/${parts.map(part => part.replace(/^\/+|\/+$/g, '')).filter(part => part !== '').join('/')}`;
+  `/${parts
+    .map(part => part.replace(/^\/+|\/+$/g, ''))
+    .filter(part => part !== '')
+    .join('/')}`;

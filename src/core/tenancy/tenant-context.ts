@@ -3,8 +3,7 @@ import { ClsService } from 'nestjs-cls';
 
 /** Who acts. A credential becomes one of these at the door; nobody behind it sees the credential again. */
 export type Principal =
-  | { kind: 'user'; userId: string; sessionId: string; tokenTenantId: string | null }
-  | { kind: 'system' };
+  { kind: 'user'; userId: string; sessionId: string; tokenTenantId: string | null } | { kind: 'system' };
 
 /** The tenant that a request or a job works in. */
 export interface CurrentTenant {

@@ -1,9 +1,20 @@
 import { Body, Controller, Get, HttpCode, Patch, Post, Req } from '@nestjs/common';
-import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import {
+  ApiCreatedResponse,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiTags,
+} from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
 import { Public, RequirePermission } from '../../core/authorization/require-permission.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
-import { type UpdateProfile, toUser, updateProfileSchema, userSchema } from '../../features/users/users.dto.js';
+import {
+  type UpdateProfile,
+  toUser,
+  updateProfileSchema,
+  userSchema,
+} from '../../features/users/users.dto.js';
 import { UsersService } from '../../features/users/users.service.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
@@ -87,7 +98,12 @@ export class AuthenticationController {
       ...toUser(user),
       active_tenant_id: this.session.tokenTenantId,
       platform_roles: platformRoles,
-      tenants: memberships.map(({ id, name, displayName, roles }) => ({ id, name, display_name: displayName, roles })),
+      tenants: memberships.map(({ id, name, displayName, roles }) => ({
+        id,
+        name,
+        display_name: displayName,
+        roles,
+      })),
     };
   }
 

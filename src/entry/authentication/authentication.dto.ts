@@ -1,5 +1,10 @@
 import { z } from 'zod';
-import { displayNameField, emailField, newPasswordField, userSchema } from '../../features/users/users.dto.js';
+import {
+  displayNameField,
+  emailField,
+  newPasswordField,
+  userSchema,
+} from '../../features/users/users.dto.js';
 
 export const registerSchema = z
   .strictObject({ email: emailField, password: newPasswordField, display_name: displayNameField.optional() })
@@ -38,7 +43,9 @@ export const meSchema = userSchema
   .extend({
     active_tenant_id: z.uuid().nullable().describe('Of the access token'),
     platform_roles: z.array(z.string()),
-    tenants: z.array(z.object({ id: z.uuid(), name: z.string(), display_name: z.string(), roles: z.array(z.string()) })),
+    tenants: z.array(
+      z.object({ id: z.uuid(), name: z.string(), display_name: z.string(), roles: z.array(z.string()) }),
+    ),
   })
   .meta({ id: 'Me' });
 

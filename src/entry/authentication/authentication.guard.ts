@@ -33,7 +33,10 @@ export class AuthenticationGuard extends AuthGuard('jwt') {
       const sent = execution.switchToHttp().getRequest<FastifyRequest>().headers.authorization !== undefined;
       throw sent
         ? Problem.unauthorized('invalid_token', 'The access token is not valid, has expired, or was revoked.')
-        : Problem.unauthorized('unauthorized', 'This route needs an access token: Authorization: Bearer <token>.');
+        : Problem.unauthorized(
+            'unauthorized',
+            'This route needs an access token: Authorization: Bearer <token>.',
+          );
     }
     this.context.setPrincipal(principal as unknown as Principal);
     return principal;

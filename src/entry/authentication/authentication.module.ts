@@ -28,7 +28,14 @@ export class AuthenticationModule {
         MembersModule,
       ],
       controllers: [AuthenticationController],
-      providers: [AuthenticationService, SessionsService, SessionsRepository, SignInLimiter, JwtStrategy, FirstAdminService],
+      providers: [
+        AuthenticationService,
+        SessionsService,
+        SessionsRepository,
+        SignInLimiter,
+        JwtStrategy,
+        FirstAdminService,
+      ],
       exports: [FirstAdminService],
     };
   }

@@ -30,7 +30,7 @@ export class AuthenticationService {
   /** @throws Problem 409 `email_taken`, 429 */
   async register(input: Register, client: Client): Promise<SignedIn> {
     await this.limiter.countAddress(client.ip);
-    const displayName = input.display_name ?? (input.email.split('@', 1)[0] as string);
+    const displayName = input.display_name ?? input.email.split('@', 1).join();
     const user = await this.users.register({ email: input.email, displayName, password: input.password });
     return { user, ...(await this.sessions.open(user.id, client, null)) };
   }

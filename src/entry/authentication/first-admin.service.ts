@@ -29,7 +29,9 @@ export class FirstAdminService {
     const { email, password } = this.env.platformAdmin;
     if (await this.exists()) return null;
     if (!password && this.env.production) {
-      this.logger.warn('The platform has no admin. Set PLATFORM_ADMIN_EMAIL and PLATFORM_ADMIN_PASSWORD, and start again.');
+      this.logger.warn(
+        'The platform has no admin. Set PLATFORM_ADMIN_EMAIL and PLATFORM_ADMIN_PASSWORD, and start again.',
+      );
       return null;
     }
     const chosen = password ?? randomSecret().slice(0, 20);
@@ -39,7 +41,8 @@ export class FirstAdminService {
       const holders = await this.authorization.lockFirstHolder(tx, ROLE, PLATFORM_DOMAIN);
       if (holders.length > 0) return false;
       const existing = await this.usersRepository.findByEmail(tx, email);
-      const user = existing ?? (await this.users.insert(tx, { email, displayName: 'Platform admin' }, passwordHash));
+      const user =
+        existing ?? (await this.users.insert(tx, { email, displayName: 'Platform admin' }, passwordHash));
       await this.authorization.assignRole(tx, user.id, ROLE, PLATFORM_DOMAIN);
       return existing === null;
     });
@@ -47,6 +50,8 @@ export class FirstAdminService {
   }
 
   private async exists(): Promise<boolean> {
-    return this.database.run(async tx => (await this.authorization.lockHolders(tx, ROLE, PLATFORM_DOMAIN)).length > 0);
+    return this.database.run(
+      async tx => (await this.authorization.lockHolders(tx, ROLE, PLATFORM_DOMAIN)).length > 0,
+    );
   }
 }

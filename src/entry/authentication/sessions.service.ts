@@ -81,14 +81,19 @@ export class SessionsService implements OnModuleInit {
    * @throws Problem 401 `invalid_refresh_token`
    */
   async refresh(refreshToken: string): Promise<IssuedTokens> {
-    const refused = () => Problem.unauthorized('invalid_refresh_token', 'The refresh token is not valid. Log in again.');
     const [id = '', secret = ''] = refreshToken.split('.', 2);
     if (!isUuid(id)) throw refused();
     const next = randomSecret();
     const session = await this.database.run(async tx => {
       const state = await this.sessions.state(tx, id);
       if (!state?.valid) return null;
-      const rotated = await this.sessions.rotate(tx, id, hashSecret(secret), hashSecret(next), this.refreshExpiry());
+      const rotated = await this.sessions.rotate(
+        tx,
+        id,
+        hashSecret(secret),
+        hashSecret(next),
+        this.refreshExpiry(),
+      );
       if (rotated) return this.sessions.find(tx, id);
       await this.sessions.revoke(tx, id);
       await this.changes.publish(tx, TOPIC, id);
@@ -140,3 +145,6 @@ export class SessionsService implements OnModuleInit {
     else this.states.clear();
   }
 }
+
+const refused = (): Problem =>
+  Problem.unauthorized('invalid_refresh_token', 'The refresh token is not valid. Log in again.');

@@ -1,6 +1,11 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes, type RateLimiterAbstract } from 'rate-limiter-flexible';
+import {
+  RateLimiterMemory,
+  RateLimiterRedis,
+  RateLimiterRes,
+  type RateLimiterAbstract,
+} from 'rate-limiter-flexible';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { Problem } from '../../foundation/http/problem.js';
@@ -64,7 +69,13 @@ export class SignInLimiter implements OnApplicationShutdown {
   private limiter(keyPrefix: string, points: number, duration: number): RateLimiterAbstract {
     const inMemory = new RateLimiterMemory({ keyPrefix, points, duration });
     if (!this.redis) return inMemory;
-    return new RateLimiterRedis({ storeClient: this.redis, keyPrefix: `enclave:${keyPrefix}`, points, duration, insuranceLimiter: inMemory });
+    return new RateLimiterRedis({
+      storeClient: this.redis,
+      keyPrefix: `enclave:${keyPrefix}`,
+      points,
+      duration,
+      insuranceLimiter: inMemory,
+    });
   }
 }
 

@@ -38,7 +38,10 @@ export class TenantGuard implements CanActivate {
       await this.admit(tenant, needed);
       this.context.setTenant({ id: tenant.id, name: tenant.name });
     } else if (needed) {
-      throw Problem.malformed('tenant_missing', 'Name a tenant: with the header X-Tenant-ID, or by switching to one.');
+      throw Problem.malformed(
+        'tenant_missing',
+        'Name a tenant: with the header X-Tenant-ID, or by switching to one.',
+      );
     }
     return true;
   }
@@ -53,7 +56,8 @@ export class TenantGuard implements CanActivate {
       if (chosen && chosen.id !== tenant.id) throw mismatch(named.map(([source]) => source));
       chosen = tenant;
     }
-    if (fromToken && chosen && chosen.id !== fromToken) throw mismatch([...named.map(([source]) => source), 'token']);
+    if (fromToken && chosen && chosen.id !== fromToken)
+      throw mismatch([...named.map(([source]) => source), 'token']);
     return chosen ?? (fromToken ? this.directory.find(fromToken) : null);
   }
 
@@ -66,7 +70,10 @@ export class TenantGuard implements CanActivate {
   /** A member, or somebody whose platform role reaches into tenants. */
   private async mayKnow(tenantId: string): Promise<boolean> {
     const { userId } = this.context;
-    return (await this.authorization.can(userId, tenantDomain(tenantId), 'tenant:read')) || (await this.mayReadPlatform());
+    return (
+      (await this.authorization.can(userId, tenantDomain(tenantId), 'tenant:read')) ||
+      (await this.mayReadPlatform())
+    );
   }
 
   private async mayReadPlatform(): Promise<boolean> {

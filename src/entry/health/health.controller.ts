@@ -67,7 +67,10 @@ export class HealthController {
       () => this.check('database', () => this.database.run(tx => this.repository.ping(tx))),
       () => this.check('queue', () => this.queue.isHealthy()),
       () => this.check('storage', () => this.storage.isHealthy()),
-      () => this.check('models', async () => Object.values(await this.models.health()).every(state => state !== 'down')),
+      () =>
+        this.check('models', async () =>
+          Object.values(await this.models.health()).every(state => state !== 'down'),
+        ),
     ]);
   }
 

@@ -1,7 +1,14 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 import { bigintAsNumber } from '../../foundation/database/column-transformers.js';
 
-export const DOCUMENT_STATUSES = ['queued', 'processing', 'ready', 'failed', 'cancelled', 'deleting'] as const;
+export const DOCUMENT_STATUSES = [
+  'queued',
+  'processing',
+  'ready',
+  'failed',
+  'cancelled',
+  'deleting',
+] as const;
 export const DOCUMENT_STAGES = ['load', 'split', 'embed', 'extract', 'store'] as const;
 export const DOCUMENT_SOURCES = ['upload', 'text', 'url', 'api'] as const;
 

@@ -50,7 +50,8 @@ import {
 import { DocumentsService } from './documents.service.js';
 import { uploadParts } from './upload-parts.js';
 
-const ApiDocumentParam = (): MethodDecorator => ApiParam({ name: 'document', description: 'Id of the document' });
+const ApiDocumentParam = (): MethodDecorator =>
+  ApiParam({ name: 'document', description: 'Id of the document' });
 
 @ApiTags('Documents')
 @ApiTenantParam()
@@ -196,7 +197,9 @@ export class DocumentsController {
   @ApiDocumentParam()
   @HttpCode(202)
   @RequirePermission('document:update')
-  @ApiOperation({ summary: 'Ingest a document again from its original, as after a failure or a change of settings' })
+  @ApiOperation({
+    summary: 'Ingest a document again from its original, as after a failure or a change of settings',
+  })
   @ApiAcceptedResponse({ standardSchema: documentSchema })
   async reindex(@Param('kb') kb: string, @Param('document', IdParam) id: string) {
     return toDocument(await this.documents.reindex(kb, id));

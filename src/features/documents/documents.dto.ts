@@ -19,7 +19,10 @@ export const createTextSchema = z
       .meta({ example: '# Warranty\n\nFrames carry a warranty of ten years from the day of purchase.' }),
     title: titleField.optional().describe('The first line of the text where it is missing'),
     metadata: metadataField.default({}),
-    source_url: z.url({ protocol: /^https?$/ }).max(2000).optional(),
+    source_url: z
+      .url({ protocol: /^https?$/ })
+      .max(2000)
+      .optional(),
   })
   .meta({ id: 'CreateTextDocument' });
 

@@ -169,7 +169,11 @@ export class DocumentsService {
     });
   }
 
-  private async require(tx: Tx, kbReference: string, id: string): Promise<{ kb: KnowledgeBase; document: Document }> {
+  private async require(
+    tx: Tx,
+    kbReference: string,
+    id: string,
+  ): Promise<{ kb: KnowledgeBase; document: Document }> {
     const kb = await this.knowledgeBases.require(tx, kbReference);
     const document = await this.documents.find(tx, kb.id, id);
     if (!document) throw Problem.notFound('document');
@@ -251,10 +255,20 @@ export class DocumentsService {
 const LONGEST_TITLE = 120;
 
 function firstLine(text: string): string {
-  const line = text.trimStart().split('\n', 1)[0]?.replace(/^#+\s*/, '').trim() ?? '';
+  const line =
+    text
+      .trimStart()
+      .split('\n', 1)[0]
+      ?.replace(/^#+\s*/, '')
+      .trim() ?? '';
   return Array.from(line).slice(0, LONGEST_TITLE).join('') || 'Untitled';
 }
 
 function titleOfFile(fileName: string | null): string {
-  return fileName?.replace(/\.[^.]{1,10}$/, '').trim().slice(0, 500) || 'Untitled';
+  return (
+    fileName
+      ?.replace(/\.[^.]{1,10}$/, '')
+      .trim()
+      .slice(0, 500) || 'Untitled'
+  );
 }

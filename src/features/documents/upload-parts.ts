@@ -19,7 +19,11 @@ export async function* uploadParts(
   maxBytes: number,
 ): AsyncGenerator<{ file: IncomingFile; fields: UploadFields }> {
   if (!request.isMultipart()) {
-    throw new Problem(415, 'unsupported_media_type', 'This route takes multipart/form-data with one file or several.');
+    throw new Problem(
+      415,
+      'unsupported_media_type',
+      'This route takes multipart/form-data with one file or several.',
+    );
   }
   const raw: Record<string, unknown> = {};
   let files = 0;
@@ -31,7 +35,10 @@ export async function* uploadParts(
     } else {
       files++;
       const fields = parseFields(raw);
-      const fileName = basename(part.filename.replaceAll('\\', '/')).toWellFormed().replaceAll('\0', '').slice(0, LONGEST_FILE_NAME);
+      const fileName = basename(part.filename.replaceAll('\\', '/'))
+        .toWellFormed()
+        .replaceAll('\0', '')
+        .slice(0, LONGEST_FILE_NAME);
       yield {
         fields,
         file: {
@@ -60,4 +67,5 @@ function parseFields(raw: Record<string, unknown>): UploadFields {
   );
 }
 
-const invalid = (path: string, code: string, message: string): Problem => Problem.invalid([{ path, code, message }]);
+const invalid = (path: string, code: string, message: string): Problem =>
+  Problem.invalid([{ path, code, message }]);

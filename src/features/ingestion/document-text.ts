@@ -5,7 +5,13 @@ import TurndownService from 'turndown';
 import { getDocumentProxy } from 'unpdf';
 import { ArrayBudget } from './array-budget.js';
 import { DocumentError } from '../documents/document-error.js';
-import { decodeText, detectType, DOCX, type DocumentMimeType, type DocumentSource } from '../documents/document-type.js';
+import {
+  decodeText,
+  detectType,
+  DOCX,
+  type DocumentMimeType,
+  type DocumentSource,
+} from '../documents/document-type.js';
 
 export interface DocumentPage {
   /** From 1; null where the format has no pages. */

@@ -1,4 +1,9 @@
-import { Injectable, Logger, type BeforeApplicationShutdown, type OnApplicationBootstrap } from '@nestjs/common';
+import {
+  Injectable,
+  Logger,
+  type BeforeApplicationShutdown,
+  type OnApplicationBootstrap,
+} from '@nestjs/common';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
@@ -58,7 +63,9 @@ export class IngestionWorker implements OnApplicationBootstrap, BeforeApplicatio
 
   private async lookForUnfinished(takeOver: boolean): Promise<void> {
     try {
-      const documents = await this.database.run(tx => this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE));
+      const documents = await this.database.run(tx =>
+        this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE),
+      );
       for (const { id, tenantId } of documents) {
         await this.queue.add(id, { tenantId, documentId: id, ...(takeOver && { takeOver }) });
       }

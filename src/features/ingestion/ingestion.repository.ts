@@ -55,12 +55,19 @@ export class IngestionRepository {
    *
    * @returns false where the document is no longer this worker's: cancelled, deleted, or taken over
    */
-  async heartbeat(tx: Tx, id: string, owner: string, stage: DocumentStage, progress: number): Promise<boolean> {
-    return this.changeOwn(
-      tx,
-      `stage = $3, progress = $4, lease_expires_at = now() + ${LEASE}`,
-      [id, owner, stage, progress],
-    );
+  async heartbeat(
+    tx: Tx,
+    id: string,
+    owner: string,
+    stage: DocumentStage,
+    progress: number,
+  ): Promise<boolean> {
+    return this.changeOwn(tx, `stage = $3, progress = $4, lease_expires_at = now() + ${LEASE}`, [
+      id,
+      owner,
+      stage,
+      progress,
+    ]);
   }
 
   /** Locks the document for its last change. @returns false where it is no longer this worker's */
@@ -96,7 +103,14 @@ export class IngestionRepository {
   }
 
   /** @param delay seconds until the next attempt */
-  async retryLater(tx: Tx, id: string, owner: string, code: string, message: string, delay: number): Promise<boolean> {
+  async retryLater(
+    tx: Tx,
+    id: string,
+    owner: string,
+    code: string,
+    message: string,
+    delay: number,
+  ): Promise<boolean> {
     return this.changeOwn(
       tx,
       `status = 'queued', stage = NULL, progress = 0, attempts = attempts + 1, error_code = $3, error_message = $4,

@@ -139,7 +139,12 @@ export class IngestionService {
   }
 
   /** Writes down how an attempt ended that did not end well. */
-  private async settle(document: ClaimedDocument, lease: Lease, error: unknown, shuttingDown: boolean): Promise<void> {
+  private async settle(
+    document: ClaimedDocument,
+    lease: Lease,
+    error: unknown,
+    shuttingDown: boolean,
+  ): Promise<void> {
     if (error instanceof LeaseLostError) return;
     const { owner } = lease;
     if (shuttingDown) {
@@ -166,12 +171,18 @@ export class IngestionService {
 
 function describe(error: unknown): { code: string; message: string; passing: boolean } {
   if (error instanceof DocumentError) return { code: error.code, message: error.message, passing: false };
-  if (error instanceof ModelError) return { code: error.code, message: error.message, passing: error.retryable };
+  if (error instanceof ModelError)
+    return { code: error.code, message: error.message, passing: error.retryable };
   if (error instanceof FileMissingError) {
-    return { code: 'content_missing', message: 'The original of this document is not in the storage.', passing: false };
+    return {
+      code: 'content_missing',
+      message: 'The original of this document is not in the storage.',
+      passing: false,
+    };
   }
   if (error instanceof EmbeddingModelChangedError) {
-    const message = 'The knowledge base holds vectors of another embedding model; it has to be re-indexed as a whole.';
+    const message =
+      'The knowledge base holds vectors of another embedding model; it has to be re-indexed as a whole.';
     return { code: 'embedding_model_changed', message, passing: false };
   }
   // What it was is in the log; a row that tenants read is no place for it.

@@ -1,5 +1,12 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Put, Query } from '@nestjs/common';
-import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
+import {
+  ApiCreatedResponse,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiParam,
+  ApiTags,
+} from '@nestjs/swagger';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
@@ -78,7 +85,10 @@ export class KnowledgeBasesController {
   @ApiOperation({ summary: 'Change some fields of a knowledge base; `config` is replaced whole' })
   @ApiOkResponse({ standardSchema: knowledgeBaseSchema })
   @ApiProblems(409, 422)
-  async update(@Param('kb') kb: string, @Body({ schema: updateKnowledgeBaseSchema }) body: UpdateKnowledgeBase) {
+  async update(
+    @Param('kb') kb: string,
+    @Body({ schema: updateKnowledgeBaseSchema }) body: UpdateKnowledgeBase,
+  ) {
     return toKnowledgeBase(await this.knowledgeBases.update(kb, body));
   }
 
@@ -88,7 +98,10 @@ export class KnowledgeBasesController {
   @ApiOperation({ summary: 'Replace the changeable fields of a knowledge base' })
   @ApiOkResponse({ standardSchema: knowledgeBaseSchema })
   @ApiProblems(409, 422)
-  async replace(@Param('kb') kb: string, @Body({ schema: replaceKnowledgeBaseSchema }) body: UpdateKnowledgeBase) {
+  async replace(
+    @Param('kb') kb: string,
+    @Body({ schema: replaceKnowledgeBaseSchema }) body: UpdateKnowledgeBase,
+  ) {
     return toKnowledgeBase(await this.knowledgeBases.update(kb, body));
   }
 

@@ -12,7 +12,9 @@ const SORTABLE: Record<string, string> = { created_at: 'kb.createdAt', name: 'kb
 export class KnowledgeBasesRepository {
   /** @param reference id or slug */
   find(tx: Tx, reference: string): Promise<KnowledgeBase | null> {
-    return tx.getRepository(KnowledgeBase).findOneBy(isUuid(reference) ? { id: reference } : { slug: reference });
+    return tx
+      .getRepository(KnowledgeBase)
+      .findOneBy(isUuid(reference) ? { id: reference } : { slug: reference });
   }
 
   /** @returns false where the name or the slug is taken */
@@ -21,7 +23,7 @@ export class KnowledgeBasesRepository {
       .getRepository(KnowledgeBase)
       .createQueryBuilder()
       .insert()
-      .values(kb as KnowledgeBase)
+      .values(kb)
       .orIgnore()
       .returning('id')
       .execute();
@@ -47,7 +49,9 @@ export class KnowledgeBasesRepository {
   async list(tx: Tx, query: ListKnowledgeBases): Promise<Page<KnowledgeBase>> {
     const builder = tx.getRepository(KnowledgeBase).createQueryBuilder('kb');
     if (query.search) {
-      builder.where('(kb.name ILIKE :search OR kb.slug ILIKE :search)', { search: likePattern(query.search) });
+      builder.where('(kb.name ILIKE :search OR kb.slug ILIKE :search)', {
+        search: likePattern(query.search),
+      });
     }
     const [items, total] = await builder
       .orderBy(SORTABLE[query.sort.replace(/^-/, '')] as string, query.sort.startsWith('-') ? 'DESC' : 'ASC')

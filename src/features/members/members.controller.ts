@@ -1,5 +1,11 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Put, Query } from '@nestjs/common';
-import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import {
+  ApiCreatedResponse,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiTags,
+} from '@nestjs/swagger';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
@@ -47,7 +53,10 @@ export class MembersController {
   @ApiOperation({ summary: 'Replace the roles of a member' })
   @ApiOkResponse({ standardSchema: memberSchema })
   @ApiProblems(409, 422)
-  async replaceRoles(@Param('user', IdParam) userId: string, @Body({ schema: changeMemberSchema }) body: ChangeMember) {
+  async replaceRoles(
+    @Param('user', IdParam) userId: string,
+    @Body({ schema: changeMemberSchema }) body: ChangeMember,
+  ) {
     return toMember(await this.members.changeRoles(userId, body));
   }
 
@@ -56,7 +65,10 @@ export class MembersController {
   @ApiOperation({ summary: 'Replace the roles of a member' })
   @ApiOkResponse({ standardSchema: memberSchema })
   @ApiProblems(409, 422)
-  async changeRoles(@Param('user', IdParam) userId: string, @Body({ schema: changeMemberSchema }) body: ChangeMember) {
+  async changeRoles(
+    @Param('user', IdParam) userId: string,
+    @Body({ schema: changeMemberSchema }) body: ChangeMember,
+  ) {
     return toMember(await this.members.changeRoles(userId, body));
   }
 

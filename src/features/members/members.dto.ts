@@ -4,12 +4,11 @@ import { listQuery, pageSchema } from '../../foundation/http/pagination.js';
 import { emailField } from '../users/users.dto.js';
 
 const roleFields = {
-  role: z.enum(BUILT_IN_ROLES).optional().meta({ description: 'One role; or use `roles`.', example: 'editor' }),
-  roles: z
-    .array(z.enum(BUILT_IN_ROLES))
-    .min(1)
-    .max(BUILT_IN_ROLES.length)
-    .optional(),
+  role: z
+    .enum(BUILT_IN_ROLES)
+    .optional()
+    .meta({ description: 'One role; or use `roles`.', example: 'editor' }),
+  roles: z.array(z.enum(BUILT_IN_ROLES)).min(1).max(BUILT_IN_ROLES.length).optional(),
 };
 
 const oneOf = (a: string, b: string) => ({
@@ -18,7 +17,8 @@ const oneOf = (a: string, b: string) => ({
 });
 
 const given = (value: object, a: string, b: string): boolean =>
-  ((value as Record<string, unknown>)[a] === undefined) !== ((value as Record<string, unknown>)[b] === undefined);
+  ((value as Record<string, unknown>)[a] === undefined) !==
+  ((value as Record<string, unknown>)[b] === undefined);
 
 export const addMemberSchema = z
   .strictObject({ user_id: z.uuid().optional(), email: emailField.optional(), ...roleFields })

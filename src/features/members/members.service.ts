@@ -26,7 +26,9 @@ export class MembersService {
 
   /** @throws Problem 404 for an unknown user, 409 `already_member`, 403 for a role above one's own */
   async add(input: AddMember): Promise<MemberProfile> {
-    const user = input.user_id ? await this.users.get(input.user_id) : await this.users.findByEmail(input.email as string);
+    const user = input.user_id
+      ? await this.users.get(input.user_id)
+      : await this.users.findByEmail(input.email as string);
     if (!user) throw Problem.notFound('user');
     const roles = rolesIn(input);
     await this.requireRank(roles);
@@ -35,7 +37,8 @@ export class MembersService {
       if (!(await this.members.insert(tx, { tenantId, userId: user.id, joinedBy: this.context.userId }))) {
         throw Problem.conflict('already_member', 'This user is a member already.');
       }
-      for (const role of roles) await this.authorization.assignRole(tx, user.id, role, tenantDomain(tenantId));
+      for (const role of roles)
+        await this.authorization.assignRole(tx, user.id, role, tenantDomain(tenantId));
       return (await this.members.find(tx, user.id)) as MemberProfile;
     });
   }
@@ -56,10 +59,10 @@ export class MembersService {
       const domain = this.domain;
       const current = (await this.members.find(tx, userId))?.roles;
       if (!current) throw Problem.notFound('member');
-      for (const role of current.filter(role => !roles.includes(role))) {
+      for (const role of current.filter(held => !roles.includes(held))) {
         await this.authorization.removeRole(tx, userId, role, domain);
       }
-      for (const role of roles.filter(role => !current.includes(role))) {
+      for (const role of roles.filter(wanted => !current.includes(wanted))) {
         await this.authorization.assignRole(tx, userId, role, domain);
       }
       return (await this.members.find(tx, userId)) as MemberProfile;
@@ -91,7 +94,10 @@ export class MembersService {
   private async keepOneOwner(tx: Tx, userId: string): Promise<void> {
     const owners = await this.authorization.lockHolders(tx, 'owner', this.domain);
     if (owners.length === 1 && owners[0] === userId) {
-      throw Problem.conflict('last_owner', 'The last owner of a tenant cannot be removed or given another role.');
+      throw Problem.conflict(
+        'last_owner',
+        'The last owner of a tenant cannot be removed or given another role.',
+      );
     }
   }
 

@@ -26,9 +26,14 @@ export function passagesForPrompt(passages: readonly Passage[]): Passage[] {
 }
 
 /** @param systemPrompt the knowledge base's own; it adds to the rules, and comes before them, so that they have the last word */
-export function buildPrompt(question: string, passages: readonly Passage[], systemPrompt: string | null): ChatMessage[] {
+export function buildPrompt(
+  question: string,
+  passages: readonly Passage[],
+  systemPrompt: string | null,
+): ChatMessage[] {
   const numbered = passages.map(
-    (passage, index) => `[${index + 1}] ${passage.document_title}${passage.heading ? ` > ${passage.heading}` : ''}\n${passage.text}`,
+    (passage, index) =>
+      `[${index + 1}] ${passage.document_title}${passage.heading ? ` > ${passage.heading}` : ''}\n${passage.text}`,
   );
   return [
     { role: 'system', content: systemPrompt ? `${systemPrompt}\n\n${RULES}` : RULES },
@@ -60,7 +65,8 @@ export function readAnswer(
       return ` [${cited.indexOf(passage) + 1}]`;
     })
     .trim();
-  if (answer === '' || answer.startsWith(NO_ANSWER)) return { answered: false, answer: NOT_FOUND, citations: [] };
+  if (answer === '' || answer.startsWith(NO_ANSWER))
+    return { answered: false, answer: NOT_FOUND, citations: [] };
   return {
     answered: true,
     answer,

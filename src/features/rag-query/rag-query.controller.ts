@@ -32,7 +32,11 @@ export class RagQueryController {
     @Body({ schema: querySchema }) body: QueryRequest,
     @RequestSignal() signal: AbortSignal,
   ) {
-    const { answered, answer, citations, passages, kbId, usage, model, latency } = await this.ragQuery.ask(kb, body, signal);
+    const { answered, answer, citations, passages, kbId, usage, model, latency } = await this.ragQuery.ask(
+      kb,
+      body,
+      signal,
+    );
     return {
       answer,
       answered,

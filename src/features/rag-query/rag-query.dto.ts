@@ -25,7 +25,9 @@ export const citationSchema = z
 
 export const answerSchema = z
   .object({
-    answer: z.string().meta({ example: 'Frames carry a warranty of ten years from the day of purchase. [1]' }),
+    answer: z
+      .string()
+      .meta({ example: 'Frames carry a warranty of ten years from the day of purchase. [1]' }),
     answered: z.boolean().describe('False where the documents do not answer the question'),
     citations: z.array(citationSchema),
     passages: z.array(passageSchema),

@@ -46,9 +46,15 @@ export class RagQueryService {
       request,
       signal,
       async (tx, { kb, result }): Promise<Evidence> => {
-        const passages = chat ? passagesForPrompt(result.passages) : result.passages.slice(0, ANSWER_PASSAGES);
+        const passages = chat
+          ? passagesForPrompt(result.passages)
+          : result.passages.slice(0, ANSWER_PASSAGES);
         const candidates = candidateSentences(passages);
-        const lexemes = await this.retrieval.lexemes(tx, kb.id, candidates.map(({ quote }) => quote));
+        const lexemes = await this.retrieval.lexemes(
+          tx,
+          kb.id,
+          candidates.map(({ quote }) => quote),
+        );
         return { passages, candidates, lexemes };
       },
     );
@@ -70,8 +76,10 @@ export class RagQueryService {
     signal: AbortSignal,
   ): Promise<Pick<Answer, 'answered' | 'answer' | 'citations' | 'usage' | 'model'>> {
     const usage = { promptTokens: 0, completionTokens: 0 };
-    if (!chat) return { ...extractiveAnswer(result, candidates, lexemes, embeddingModel), usage, model: EXTRACTIVE };
-    if (passages.length === 0) return { answered: false, answer: NOT_FOUND, citations: [], usage, model: chat.name };
+    if (!chat)
+      return { ...extractiveAnswer(result, candidates, lexemes, embeddingModel), usage, model: EXTRACTIVE };
+    if (passages.length === 0)
+      return { answered: false, answer: NOT_FOUND, citations: [], usage, model: chat.name };
     const prompt = buildPrompt(request.query, passages, request.system_prompt ?? config.system_prompt);
     const { text, promptTokens, completionTokens } = await chat.complete(prompt, {
       temperature: request.temperature ?? config.llm_temperature,

@@ -29,7 +29,9 @@ export class RetrievalController {
     const started = performance.now();
     const { retrieved } = await this.retrieval.search(kb, body, signal);
     return {
-      passages: retrieved.result.passages.map(passage => toPassage(passage, retrieved.kb.id, body.include_text)),
+      passages: retrieved.result.passages.map(passage =>
+        toPassage(passage, retrieved.kb.id, body.include_text),
+      ),
       mode: body.mode,
       latency_ms: Math.round((performance.now() - started) * 10) / 10,
     };

@@ -9,7 +9,10 @@ const filterSchema = z
     document_ids: z.array(z.uuid()).min(1).max(1000).optional(),
     created_after: z.iso.datetime({ offset: true }).optional().describe('Inclusive'),
     created_before: z.iso.datetime({ offset: true }).optional().describe('Exclusive'),
-    metadata: freeJson.optional().describe('Contained in the document’s metadata').meta({ example: { department: 'support' } }),
+    metadata: freeJson
+      .optional()
+      .describe('Contained in the document’s metadata')
+      .meta({ example: { department: 'support' } }),
   })
   .meta({ id: 'SearchFilter' });
 
@@ -20,7 +23,12 @@ export const searchFields = {
     .refine(query => query.trim() !== '', 'must not be empty')
     .meta({ example: 'How long is the warranty on frames?' }),
   mode: z.enum(['hybrid', 'vector', 'keyword']).default('hybrid'),
-  top_k: z.int().min(1).max(100).optional().describe('Of the knowledge base’s configuration where it is missing [10]'),
+  top_k: z
+    .int()
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('Of the knowledge base’s configuration where it is missing [10]'),
   filter: filterSchema.optional(),
   threshold: z.number().min(0).max(1).optional().describe('Least score of a passage'),
 };

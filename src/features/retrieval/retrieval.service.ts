@@ -40,7 +40,8 @@ export class RetrievalService {
   ): Promise<{ retrieved: Retrieved; extended: T | undefined }> {
     const model = this.models.embedding();
     // Before the transaction: none may stay open during a call of a model.
-    const embedding = request.mode === 'keyword' ? undefined : await model.embedQuery(request.query, { signal });
+    const embedding =
+      request.mode === 'keyword' ? undefined : await model.embedQuery(request.query, { signal });
     return this.database.run(async tx => {
       const kb = await this.knowledgeBases.require(tx, kbReference);
       requireSameModel(kb, model, request.mode);
@@ -55,7 +56,8 @@ export class RetrievalService {
         filter: toFilter(request.filter),
       });
       const threshold = request.threshold;
-      if (threshold !== undefined) result.passages = result.passages.filter(({ score }) => score >= threshold);
+      if (threshold !== undefined)
+        result.passages = result.passages.filter(({ score }) => score >= threshold);
       const retrieved = { kb, config, result, embeddingModel: model.name };
       return { retrieved, extended: await extend?.(tx, retrieved) };
     });
@@ -69,7 +71,13 @@ export class RetrievalService {
 
 /** Vectors of two models say nothing about each other, even where their dimensions agree. */
 function requireSameModel(kb: KnowledgeBase, model: EmbeddingModel, mode: SearchFields['mode']): void {
-  if (mode === 'keyword' || kb.chunkCount === 0 || kb.embeddingModel === null || kb.embeddingModel === model.name) return;
+  if (
+    mode === 'keyword' ||
+    kb.chunkCount === 0 ||
+    kb.embeddingModel === null ||
+    kb.embeddingModel === model.name
+  )
+    return;
   throw Problem.conflict(
     'embedding_model_changed',
     `The vectors of this knowledge base are of the model ${kb.embeddingModel}; it has to be re-indexed for ${model.name}. ` +

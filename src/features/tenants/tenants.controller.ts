@@ -1,5 +1,11 @@
 import { Body, Controller, Delete, Get, HttpCode, Patch, Post, Put, Query } from '@nestjs/common';
-import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import {
+  ApiCreatedResponse,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiTags,
+} from '@nestjs/swagger';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
@@ -89,7 +95,9 @@ export class TenantsController {
   @ApiTenantParam()
   @HttpCode(200)
   @RequirePermission('platform:tenants')
-  @ApiOperation({ summary: 'Suspend a tenant: its members’ requests are refused at once, nothing is deleted' })
+  @ApiOperation({
+    summary: 'Suspend a tenant: its members’ requests are refused at once, nothing is deleted',
+  })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
   async suspend() {
     const { tenant, statistics } = await this.tenants.setStatus('suspended');

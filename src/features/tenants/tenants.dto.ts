@@ -105,7 +105,10 @@ export function toTenant(tenant: Tenant): z.infer<typeof tenantSchema> {
   };
 }
 
-export function toTenantDetails(tenant: Tenant, statistics: TenantStatistics): z.infer<typeof tenantDetailsSchema> {
+export function toTenantDetails(
+  tenant: Tenant,
+  statistics: TenantStatistics,
+): z.infer<typeof tenantDetailsSchema> {
   return {
     ...toTenant(tenant),
     kb_count: statistics.kbCount,

@@ -4,5 +4,9 @@ import { TenantsController } from './tenants.controller.js';
 import { TenantsRepository } from './tenants.repository.js';
 import { TenantsService } from './tenants.service.js';
 
-@Module({ imports: [MembersModule], controllers: [TenantsController], providers: [TenantsService, TenantsRepository] })
+@Module({
+  imports: [MembersModule],
+  controllers: [TenantsController],
+  providers: [TenantsService, TenantsRepository],
+})
 export class TenantsModule {}

@@ -15,7 +15,14 @@ export class TenantsRepository {
 
   /** @returns false where the name is taken */
   async insert(tx: Tx, tenant: Partial<Tenant>): Promise<boolean> {
-    const result = await tx.getRepository(Tenant).createQueryBuilder().insert().values(tenant as QueryDeepPartialEntity<Tenant>).orIgnore().returning('id').execute();
+    const result = await tx
+      .getRepository(Tenant)
+      .createQueryBuilder()
+      .insert()
+      .values(tenant as QueryDeepPartialEntity<Tenant>)
+      .orIgnore()
+      .returning('id')
+      .execute();
     return (result.raw as unknown[]).length === 1;
   }
 
@@ -39,12 +46,17 @@ export class TenantsRepository {
     if (query.status) builder.andWhere('t.status = :status', { status: query.status });
     if (query.type) builder.andWhere('t.type = :type', { type: query.type });
     if (query.search) {
-      builder.andWhere('(t.name ILIKE :search OR t.display_name ILIKE :search)', { search: likePattern(query.search) });
+      builder.andWhere('(t.name ILIKE :search OR t.display_name ILIKE :search)', {
+        search: likePattern(query.search),
+      });
     }
     const total = await builder.getCount();
     const [column, direction] = orderBy(query.sort, SORTABLE).split(' ') as [string, 'ASC' | 'DESC'];
     const items = await builder
-      .orderBy(column.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()), direction)
+      .orderBy(
+        column.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()),
+        direction,
+      )
       .addOrderBy('t.id')
       .offset((query.page - 1) * query.page_size)
       .limit(query.page_size)

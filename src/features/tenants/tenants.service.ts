@@ -110,9 +110,13 @@ export class TenantsService {
 
 function checkParent(input: CreateTenant, parent: Tenant | null): void {
   if (!parent || parent.type !== 'organization') {
-    throw Problem.invalid([{ path: 'parent_id', code: 'not_an_organization', message: 'must be an organization' }]);
+    throw Problem.invalid([
+      { path: 'parent_id', code: 'not_an_organization', message: 'must be an organization' },
+    ]);
   }
   if (input.type === 'organization') {
-    throw Problem.invalid([{ path: 'parent_id', code: 'no_parent', message: 'an organization has no parent' }]);
+    throw Problem.invalid([
+      { path: 'parent_id', code: 'no_parent', message: 'an organization has no parent' },
+    ]);
   }
 }

@@ -38,7 +38,11 @@ export const updateProfileSchema = z
       .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/i, 'must be letters, digits, dots, dashes or underscores')
       .nullable()
       .optional(),
-    avatar_url: z.url({ protocol: /^https$/ }).max(2000).nullable().optional(),
+    avatar_url: z
+      .url({ protocol: /^https$/ })
+      .max(2000)
+      .nullable()
+      .optional(),
     language: z.string().min(2).max(35).optional(),
     timezone: z
       .string()

@@ -9,7 +9,11 @@ export class UsersRepository {
   }
 
   findByEmail(tx: Tx, email: string): Promise<User | null> {
-    return tx.getRepository(User).createQueryBuilder('u').where('lower(u.email) = lower(:email)', { email }).getOne();
+    return tx
+      .getRepository(User)
+      .createQueryBuilder('u')
+      .where('lower(u.email) = lower(:email)', { email })
+      .getOne();
   }
 
   findWithPassword(tx: Tx, email: string): Promise<User | null> {

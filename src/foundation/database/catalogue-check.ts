@@ -55,7 +55,9 @@ async function checkRoles(dataSource: DataSource): Promise<string[]> {
   const own = roles.find(role => role.name === login);
   // A superuser is a member of every role: its own fault explains all the others.
   if (own?.superuser) {
-    return [`The role ${login} is a superuser, whom row-level security does not hold. Connect as another role (DATABASE_URL).`];
+    return [
+      `The role ${login} is a superuser, whom row-level security does not hold. Connect as another role (DATABASE_URL).`,
+    ];
   }
   return roles.map(role =>
     role.superuser
@@ -84,15 +86,21 @@ async function checkTables(dataSource: DataSource): Promise<string[]> {
     [EXEMPT, TENANT_ROLE],
   );
   const problems = tables.flatMap(tableProblems);
-  const readable = tables.filter(table => table.tenantColumn && problems.length === 0).map(table => table.name);
+  const readable = tables
+    .filter(table => table.tenantColumn && problems.length === 0)
+    .map(table => table.name);
   return [...problems, ...(await leakingTables(dataSource, readable))];
 }
 
 function tableProblems(table: TableRow): string[] {
   const problems: string[] = [];
-  if (table.owned) problems.push(`The table ${table.name} is owned by the role that this process runs as; it must own none.`);
+  if (table.owned)
+    problems.push(
+      `The table ${table.name} is owned by the role that this process runs as; it must own none.`,
+    );
   if (!table.enabled) problems.push(`The table ${table.name} has row-level security switched off.`);
-  else if (!table.forced) problems.push(`The table ${table.name} does not force row-level security on its owner.`);
+  else if (!table.forced)
+    problems.push(`The table ${table.name} does not force row-level security on its owner.`);
   if (table.tenantColumn) problems.push(...policyProblems(table, table.tenantColumn));
   return problems;
 }
@@ -113,12 +121,18 @@ function policyProblems(table: TableRow, column: string): string[] {
 
 /** PostgreSQL prints a policy's expression in its own spelling, with the comparison in front. */
 function asksForTenant(expression: string | null, column: string): boolean {
-  return expression !== null && expression.includes(`(${column} = ( SELECT`) && expression.includes(`'app.tenant_id'`);
+  return (
+    expression !== null &&
+    expression.includes(`(${column} = ( SELECT`) &&
+    expression.includes(`'app.tenant_id'`)
+  );
 }
 
 async function leakingTables(dataSource: DataSource, tables: string[]): Promise<string[]> {
   if (tables.length === 0) return [];
-  const probe = tables.map(name => `SELECT '${name}' AS name WHERE EXISTS (SELECT FROM ${name})`).join(' UNION ALL ');
+  const probe = tables
+    .map(name => `SELECT '${name}' AS name WHERE EXISTS (SELECT FROM ${name})`)
+    .join(' UNION ALL ');
   const problems: string[] = [];
   for (const tenant of ['', randomUUID()]) {
     const rows = await runTransaction<Array<{ name: string }>>(

@@ -50,7 +50,11 @@ export class ChangeFeed implements OnApplicationBootstrap, OnApplicationShutdown
   }
 
   private async listen(url: string): Promise<void> {
-    const client = new pg.Client({ connectionString: url, application_name: 'enclave changes', keepAlive: true });
+    const client = new pg.Client({
+      connectionString: url,
+      application_name: 'enclave changes',
+      keepAlive: true,
+    });
     client.on('notification', message => {
       const [topic, key] = JSON.parse(message.payload ?? '[]') as [string, string];
       this.emitter.emit(topic, key);

@@ -67,7 +67,10 @@ function embeddedAccess(postgres: EmbeddedPostgres): DatabaseAccess {
   };
 }
 
-function serverAccess(settings: Extract<Env['database'], { mode: 'server' }>, secret: string): DatabaseAccess {
+function serverAccess(
+  settings: Extract<Env['database'], { mode: 'server' }>,
+  secret: string,
+): DatabaseAccess {
   const url = settings.url ?? derivedLoginUrl(settings.adminUrl as string, secret);
   const { username, password } = new URL(url);
   const base = {
@@ -90,7 +93,9 @@ function serverAccess(settings: Extract<Env['database'], { mode: 'server' }>, se
       }),
     administration: () => {
       if (!settings.adminUrl) {
-        throw new SettingsError('DATABASE_ADMIN_URL must be set for migrations: a connection that may create roles and tables');
+        throw new SettingsError(
+          'DATABASE_ADMIN_URL must be set for migrations: a connection that may create roles and tables',
+        );
       }
       return new DataSource({ ...base, url: settings.adminUrl, poolSize: 2, migrations: MIGRATIONS });
     },

@@ -60,7 +60,9 @@ function socketFolder(dataDir: string): string {
   const folder = join(tmpdir(), `enclave-${createHash('sha256').update(dataDir).digest('hex').slice(0, 16)}`);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (statSync(folder).uid !== process.getuid?.()) {
-    throw new Error(`${folder} belongs to somebody else. Choose a shorter path for the data folder with DATA_DIR.`);
+    throw new Error(
+      `${folder} belongs to somebody else. Choose a shorter path for the data folder with DATA_DIR.`,
+    );
   }
   chmodSync(folder, 0o700);
   return folder;

@@ -10,10 +10,12 @@ const db = await PGlite.create({ dataDir, extensions: { vector } });
 const server = new PGLiteSocketServer({ db, path: socketPath, maxConnections: 4 });
 await server.start();
 
-parentPort?.on('message', async () => {
+async function close(): Promise<void> {
   await server.stop();
   await db.close();
   parentPort?.postMessage('closed');
   parentPort?.close();
-});
+}
+
+parentPort?.once('message', () => void close());
 parentPort?.postMessage('ready');

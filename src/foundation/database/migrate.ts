@@ -37,7 +37,9 @@ export async function migrate(access: DatabaseAccess, after: AfterMigrations): P
 
 /** The names of migrations that the database still lacks, as far as the running role can tell. */
 export async function pendingMigrations(dataSource: DataSource, known: readonly string[]): Promise<string[]> {
-  const [{ exists }] = await dataSource.query(`SELECT to_regclass('public.migrations') IS NOT NULL AS exists`);
+  const [{ exists }] = await dataSource.query(
+    `SELECT to_regclass('public.migrations') IS NOT NULL AS exists`,
+  );
   if (!exists) return [...known];
   const rows: Array<{ name: string }> = await dataSource.query('SELECT name FROM migrations');
   const done = new Set(rows.map(row => row.name));
@@ -65,6 +67,9 @@ async function createLoginRole(
   );
   if (!member) await dataSource.query(grant);
   await dataSource.query(`GRANT SELECT ON migrations TO ${TENANT_ROLE}, ${PLATFORM_ROLE}`);
-  const [{ read }] = await dataSource.query(`SELECT format('GRANT SELECT ON migrations TO %I', $1::text) AS read`, [role]);
+  const [{ read }] = await dataSource.query(
+    `SELECT format('GRANT SELECT ON migrations TO %I', $1::text) AS read`,
+    [role],
+  );
   await dataSource.query(read);
 }

@@ -25,7 +25,8 @@ export async function runTransaction<T>(
   enter: string,
   work: (tx: Tx) => Promise<T>,
 ): Promise<T> {
-  if (open.getStore()) throw new Error('A transaction is already open here: hand its `tx` on instead of opening another.');
+  if (open.getStore())
+    throw new Error('A transaction is already open here: hand its `tx` on instead of opening another.');
   const runner = dataSource.createQueryRunner();
   const afterwards: Array<() => void> = [];
   try {
@@ -52,6 +53,8 @@ async function rollBack(runner: QueryRunner): Promise<void> {
     await runner.release();
   } catch (error) {
     // A connection that cannot roll back must not serve the next request.
-    await (runner as unknown as { releasePostgresConnection(error: unknown): Promise<void> }).releasePostgresConnection(error);
+    await (
+      runner as unknown as { releasePostgresConnection(error: unknown): Promise<void> }
+    ).releasePostgresConnection(error);
   }
 }

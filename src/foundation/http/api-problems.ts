@@ -1,5 +1,11 @@
 import { applyDecorators } from '@nestjs/common';
-import { ApiExtraModels, ApiProperty, ApiPropertyOptional, ApiResponse, getSchemaPath } from '@nestjs/swagger';
+import {
+  ApiExtraModels,
+  ApiProperty,
+  ApiPropertyOptional,
+  ApiResponse,
+  getSchemaPath,
+} from '@nestjs/swagger';
 import { titleOf } from './problem.js';
 
 class ProblemFieldError {
@@ -24,7 +30,10 @@ export class ProblemDocument {
   @ApiProperty({ example: 422 })
   status!: number;
 
-  @ApiProperty({ example: 'Some fields are not valid; `errors` names each.', description: 'For people; may change.' })
+  @ApiProperty({
+    example: 'Some fields are not valid; `errors` names each.',
+    description: 'For people; may change.',
+  })
   detail!: string;
 
   @ApiProperty({ example: '/api/v1/tenants', description: 'The path that was asked for.' })
@@ -33,7 +42,10 @@ export class ProblemDocument {
   @ApiProperty({ example: 'validation_failed', description: 'For programs; stable.' })
   code!: string;
 
-  @ApiProperty({ example: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c11', description: 'Also in the header X-Request-Id and in the log.' })
+  @ApiProperty({
+    example: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c11',
+    description: 'Also in the header X-Request-Id and in the log.',
+  })
   request_id!: string;
 
   @ApiPropertyOptional({ type: [ProblemFieldError] })

@@ -3,27 +3,48 @@ import { type Logger, pino } from 'pino';
 import type { Env } from '../config/env.js';
 
 /** Headers and fields that never reach a log, wherever an object is logged whole. */
-const SECRETS = ['authorization', 'x-api-key', 'cookie', 'password', 'refresh_token', 'access_token', 'api_key', 'token'];
+const SECRETS = [
+  'authorization',
+  'x-api-key',
+  'cookie',
+  'password',
+  'refresh_token',
+  'access_token',
+  'api_key',
+  'token',
+];
 
 export function createLogger(env: Pick<Env, 'logLevel' | 'logFormat'>): Logger {
   return pino({
     level: env.logLevel,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
-    redact: { paths: SECRETS.flatMap(name => [`["${name}"]`, `*["${name}"]`, `*.*["${name}"]`]), censor: '[hidden]' },
+    redact: {
+      paths: SECRETS.flatMap(name => [`["${name}"]`, `*["${name}"]`, `*.*["${name}"]`]),
+      censor: '[hidden]',
+    },
     formatters: { level: label => ({ level: label }) },
     ...(env.logFormat === 'pretty' && {
-      transport: { target: 'pino-pretty', options: { ignore: 'context', messageFormat: '{context} {msg}', translateTime: 'SYS:HH:MM:ss.l' } },
+      transport: {
+        target: 'pino-pretty',
+        options: { ignore: 'context', messageFormat: '{context} {msg}', translateTime: 'SYS:HH:MM:ss.l' },
+      },
     }),
   });
 }
 
 /** Parts of Nest that name every module and route at each start. */
-const ROUTINE = new Set<unknown>(['NestFactory', 'InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestApplication']);
+const ROUTINE = new Set<unknown>([
+  'NestFactory',
+  'InstanceLoader',
+  'RoutesResolver',
+  'RouterExplorer',
+  'NestApplication',
+]);
 
 /** Nest's own messages, through pino. */
 export class PinoLoggerService implements LoggerService {
-  constructor(private readonly pino: Logger) {}
+  constructor(private readonly logger: Logger) {}
 
   log(message: unknown, ...rest: unknown[]): void {
     this.write(ROUTINE.has(rest.at(-1)) ? 'debug' : 'info', message, rest);
@@ -44,12 +65,16 @@ export class PinoLoggerService implements LoggerService {
     this.write('fatal', message, rest);
   }
 
-  private write(level: 'info' | 'error' | 'warn' | 'debug' | 'trace' | 'fatal', message: unknown, rest: unknown[]): void {
+  private write(
+    level: 'info' | 'error' | 'warn' | 'debug' | 'trace' | 'fatal',
+    message: unknown,
+    rest: unknown[],
+  ): void {
     // Nest passes the context last, and for errors a stack before it.
     const context = typeof rest.at(-1) === 'string' ? rest.at(-1) : undefined;
     const stack = rest.length > 1 && typeof rest[0] === 'string' ? rest[0] : undefined;
-    if (message instanceof Error) this.pino[level]({ context, err: message }, message.message);
-    else if (typeof message === 'object' && message !== null) this.pino[level]({ context, ...message });
-    else this.pino[level]({ context, ...(stack && { stack }) }, String(message));
+    if (message instanceof Error) this.logger[level]({ context, err: message }, message.message);
+    else if (typeof message === 'object' && message !== null) this.logger[level]({ context, ...message });
+    else this.logger[level]({ context, ...(stack && { stack }) }, String(message));
   }
 }

@@ -34,12 +34,14 @@ export interface Page<T> {
 
 /** The answer of a list on the wire. */
 export function pageSchema<Item extends z.ZodType>(item: Item, id: string) {
-  return z
-    .object({ items: z.array(item), total: z.int(), page: z.int(), page_size: z.int() })
-    .meta({ id });
+  return z.object({ items: z.array(item), total: z.int(), page: z.int(), page_size: z.int() }).meta({ id });
 }
 
-export function toPage<T, Wire>(page: Page<T>, query: { page: number; page_size: number }, map: (item: T) => Wire) {
+export function toPage<T, Wire>(
+  page: Page<T>,
+  query: { page: number; page_size: number },
+  map: (item: T) => Wire,
+) {
   return { items: page.items.map(map), total: page.total, page: query.page, page_size: query.page_size };
 }
 

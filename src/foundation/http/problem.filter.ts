@@ -25,7 +25,11 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   const { errors, members, headers } = problem.options;
   void reply
     .code(status)
-    .headers({ 'content-type': 'application/problem+json; charset=utf-8', 'cache-control': 'no-store', ...headers })
+    .headers({
+      'content-type': 'application/problem+json; charset=utf-8',
+      'cache-control': 'no-store',
+      ...headers,
+    })
     .serializer((body: unknown) => JSON.stringify(body))
     .send({
       ...members,
@@ -52,9 +56,21 @@ const FASTIFY_PROBLEMS: Record<string, [status: number, code: string, detail: st
   FST_REQ_FILE_TOO_LARGE: [413, 'too_large', 'A file is larger than this installation accepts.'],
   FST_FILES_LIMIT: [413, 'too_many_files', 'There are more files in this request than are accepted at once.'],
   FST_PARTS_LIMIT: [413, 'too_many_parts', 'There are more parts in this request than are accepted at once.'],
-  FST_FIELDS_LIMIT: [413, 'too_many_fields', 'There are more fields in this request than are accepted at once.'],
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: [415, 'unsupported_media_type', 'The content type of the body is not one that this route takes.'],
-  FST_INVALID_MULTIPART_CONTENT_TYPE: [415, 'unsupported_media_type', 'This route takes multipart/form-data.'],
+  FST_FIELDS_LIMIT: [
+    413,
+    'too_many_fields',
+    'There are more fields in this request than are accepted at once.',
+  ],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    415,
+    'unsupported_media_type',
+    'The content type of the body is not one that this route takes.',
+  ],
+  FST_INVALID_MULTIPART_CONTENT_TYPE: [
+    415,
+    'unsupported_media_type',
+    'This route takes multipart/form-data.',
+  ],
   FST_ERR_CTP_INVALID_JSON_BODY: [400, 'malformed_json', 'The body is not valid JSON.'],
   FST_ERR_CTP_EMPTY_JSON_BODY: [400, 'malformed_json', 'The body is empty, but is said to be JSON.'],
 };
@@ -82,16 +98,23 @@ function toProblem(error: unknown, logger: Logger): Problem {
   if (typeof fastify?.statusCode === 'number' && fastify.statusCode >= 400 && fastify.statusCode < 500) {
     return fromStatus(fastify.statusCode);
   }
-  const sqlState = (error as { driverError?: { code?: string } } | null)?.driverError?.code ?? fastify?.code ?? '';
-  if (sqlState === '23505') return Problem.conflict('conflict', 'Somebody else made the same thing at the same moment.');
-  if (sqlState === '23503') return new Problem(404, 'not_found', 'What this belongs to was deleted meanwhile.');
+  const sqlState =
+    (error as { driverError?: { code?: string } } | null)?.driverError?.code ?? fastify?.code ?? '';
+  if (sqlState === '23505')
+    return Problem.conflict('conflict', 'Somebody else made the same thing at the same moment.');
+  if (sqlState === '23503')
+    return new Problem(404, 'not_found', 'What this belongs to was deleted meanwhile.');
   const database = DATABASE_PROBLEMS[sqlState];
   if (database) {
     logger.warn(error);
     return Problem.unavailable(...database);
   }
   logger.error(error);
-  return new Problem(500, 'internal_error', 'Something went wrong on our side. The request id names it in the log.');
+  return new Problem(
+    500,
+    'internal_error',
+    'Something went wrong on our side. The request id names it in the log.',
+  );
 }
 
 function fromHttpException(error: HttpException): Problem {

@@ -69,7 +69,9 @@ export class Problem extends Error {
   }
 
   static invalid(errors: FieldError[]): Problem {
-    return new Problem(422, 'validation_failed', 'Some fields are not valid; `errors` names each.', { errors });
+    return new Problem(422, 'validation_failed', 'Some fields are not valid; `errors` names each.', {
+      errors,
+    });
   }
 
   static unavailable(code: string, detail: string, retryAfterSeconds = 5): Problem {

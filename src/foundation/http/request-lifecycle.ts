@@ -16,7 +16,8 @@ export type LogFields = (request: FastifyRequest) => Record<string, unknown>;
 
 /** Aborts when the client goes away or the request has taken too long: hand it to whatever waits. */
 export const RequestSignal = createParamDecorator(
-  (_: unknown, context: ExecutionContext): AbortSignal => context.switchToHttp().getRequest<FastifyRequest>().abort.signal,
+  (_: unknown, context: ExecutionContext): AbortSignal =>
+    context.switchToHttp().getRequest<FastifyRequest>().abort.signal,
 );
 
 /**
@@ -37,16 +38,22 @@ export function manageRequests(
     void reply.header('x-request-id', request.id);
     if (draining) {
       void reply.header('connection', 'close');
-      sendProblem(Problem.unavailable('draining', 'This process is shutting down. Try again.', 1), request, reply);
+      sendProblem(
+        Problem.unavailable('draining', 'This process is shutting down. Try again.', 1),
+        request,
+        reply,
+      );
       return;
     }
     const timer = setTimeout(() => {
-      if (!reply.raw.headersSent) sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
+      if (!reply.raw.headersSent)
+        sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
       request.abort.abort(new Problem(503, 'timeout', 'The request took too long.'));
     }, options.timeout);
     reply.raw.once('close', () => {
       clearTimeout(timer);
-      if (!reply.raw.writableFinished) request.abort.abort(new Problem(499, 'client_gone', 'The client went away.'));
+      if (!reply.raw.writableFinished)
+        request.abort.abort(new Problem(499, 'client_gone', 'The client went away.'));
     });
     done();
   });

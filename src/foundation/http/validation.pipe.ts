@@ -10,7 +10,9 @@ const MOST_ERRORS = 50;
 
 /** Nest's pipe for zod schemas, answering with a problem that names every field. */
 export function validationPipe(): StandardSchemaValidationPipe {
-  return new StandardSchemaValidationPipe({ exceptionFactory: issues => Problem.invalid(fieldErrors(issues)) });
+  return new StandardSchemaValidationPipe({
+    exceptionFactory: issues => Problem.invalid(fieldErrors(issues)),
+  });
 }
 
 function fieldErrors(issues: Issues): FieldError[] {
@@ -21,7 +23,11 @@ function fieldErrors(issues: Issues): FieldError[] {
     if (code === 'unrecognized_keys' && keys) {
       return keys
         .slice(0, MOST_ERRORS)
-        .map(key => ({ path: [...path, key].join('.'), code: 'unknown_field', message: 'There is no such field.' }));
+        .map(key => ({
+          path: [...path, key].join('.'),
+          code: 'unknown_field',
+          message: 'There is no such field.',
+        }));
     }
     return [{ path: path.join('.'), code, message: issue.message }];
   });

@@ -20,13 +20,20 @@ export class JobsModule {
   static register(env: Env, name: string): DynamicModule {
     const provide = tokenOf(name);
     if (!env.redisUrl) {
-      return { module: JobsModule, global: true, providers: [{ provide, useClass: InProcessQueue }], exports: [provide] };
+      return {
+        module: JobsModule,
+        global: true,
+        providers: [{ provide, useClass: InProcessQueue }],
+        exports: [provide],
+      };
     }
     return {
       module: JobsModule,
       global: true,
       imports: [BullModule.registerQueue({ name, ...queueOptions(env.redisUrl) })],
-      providers: [{ provide, useFactory: (queue: Queue) => new BullQueue(queue), inject: [getQueueToken(name)] }],
+      providers: [
+        { provide, useFactory: (queue: Queue) => new BullQueue(queue), inject: [getQueueToken(name)] },
+      ],
       exports: [provide],
     };
   }

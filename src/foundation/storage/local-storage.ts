@@ -61,7 +61,8 @@ export class LocalStorage extends FileStorage {
     try {
       return await readFile(this.pathOf(key));
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new FileMissingError(`There is no file ${key}.`);
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+        throw new FileMissingError(`There is no file ${key}.`);
       throw error;
     }
   }

@@ -23,6 +23,10 @@ export function workerEntry(callerUrl: string, specifier: string): WorkerEntry {
 /** `--import tsx` acts on the main thread alone; its register() does on any. */
 function registerTsx(): string {
   // Not import.meta.resolve: Vite's module runner, which runs vitest's global set-up, has none.
-  const api = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm/api').replace(/\.cjs$/, '.mjs')).href;
+  const api = pathToFileURL(
+    createRequire(import.meta.url)
+      .resolve('tsx/esm/api')
+      .replace(/\.cjs$/, '.mjs'),
+  ).href;
   return `data:text/javascript,import { register } from ${JSON.stringify(api)}; register();`;
 }
