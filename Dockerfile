@@ -3,6 +3,8 @@ WORKDIR /app
 # Git hooks have no place in an image.
 ENV HUSKY=0
 COPY package.json package-lock.json .npmrc ./
+# What npm calls after an install; without the sources it leaves the build to the step below.
+COPY scripts/build.mjs scripts/prepare.mjs scripts/
 # `install`, not `ci`: npm 11 refuses a lock that lacks optional binaries of platforms other than the one that
 # wrote it; `install` accepts it and takes the same versions from it.
 RUN npm install

@@ -187,7 +187,7 @@ async function search({ kbId }: Kb, query: string): Promise<SearchResult> {
   const { fusionWeight } = model;
   const start = performance.now();
   const result = await retrieval.search(index.tx, {
-    kbId,
+    kb: kbId,
     query,
     embedding: vectors.get(query),
     fusionWeight,

@@ -20,19 +20,21 @@ export class CreateRetrievalIndex1763712500000 implements MigrationInterface {
         end_offset integer NOT NULL,
         token_count integer NOT NULL,
         FOREIGN KEY (document_id, kb_id, tenant_id) REFERENCES documents (id, kb_id, tenant_id) ON DELETE CASCADE,
-        UNIQUE (document_id, ordinal)
+        UNIQUE (document_id, ordinal),
+        UNIQUE (id, tenant_id)
       );
       CREATE INDEX chunks_kb_id_idx ON chunks (kb_id);
 
       -- Narrow, and kept inline up to a page, so that the exact scan of a knowledge base reads little else than vectors.
       CREATE TABLE chunk_vectors (
-        chunk_id uuid PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
+        chunk_id uuid PRIMARY KEY,
         tenant_id uuid NOT NULL,
         kb_id uuid NOT NULL,
         document_id uuid NOT NULL,
         length integer NOT NULL,
         embedding halfvec NOT NULL,
         lexical sparsevec NOT NULL,
+        FOREIGN KEY (chunk_id, tenant_id) REFERENCES chunks (id, tenant_id) ON DELETE CASCADE,
         FOREIGN KEY (document_id, kb_id, tenant_id) REFERENCES documents (id, kb_id, tenant_id) ON DELETE CASCADE
       ) WITH (toast_tuple_target = 8160);
       CREATE INDEX chunk_vectors_kb_id_idx ON chunk_vectors (kb_id);

@@ -4,7 +4,7 @@ import fastifyMultipart from '@fastify/multipart';
 import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { v7 as uuidv7, validate as isUuid } from 'uuid';
@@ -21,6 +21,7 @@ import { checkCatalogue } from './foundation/database/catalogue-check.js';
 import { type DatabaseAccess, openDatabase } from './foundation/database/data-source.js';
 import { migrate, pendingMigrations } from './foundation/database/migrate.js';
 import { createLogger, PinoLoggerService } from './foundation/http/logging.js';
+import { answerClientError } from './foundation/http/client-error.js';
 import { sendProblem } from './foundation/http/problem.filter.js';
 import { Problem } from './foundation/http/problem.js';
 import { guardRequests } from './foundation/http/request-guards.js';
@@ -62,8 +63,12 @@ export async function startApplication(env: Env, role: ProcessRole): Promise<App
     await checkCatalogue(dataSource);
 
     const module = AppModule.forRoot({ env, secrets, dataSource, databaseUrl: access.url, role });
-    const { nest, listen } = role.http ? await createHttp(env, module) : await createContext(env, module);
-    closing.push(() => nest.close());
+    const { nest, listen, drain } = role.http ? await createHttp(env, module) : await createContext(env, module);
+    closing.push(() => {
+      // New requests are refused from here on, not from when the last one before it, or the last job, has ended.
+      drain();
+      return nest.close();
+    });
     const adminPassword = await nest.get(FirstAdminService, { strict: false }).ensure();
     return { nest, url: await listen(), adminPassword, close };
   } catch (error) {
@@ -91,6 +96,8 @@ async function requireMigrated(
 interface Created {
   nest: INestApplicationContext;
   listen: () => Promise<string | null>;
+  /** Takes no more requests; those under way go on. */
+  drain: () => void;
 }
 
 type RootModule = ReturnType<typeof AppModule.forRoot>;
@@ -98,7 +105,7 @@ type RootModule = ReturnType<typeof AppModule.forRoot>;
 async function createContext(env: Env, module: RootModule): Promise<Created> {
   const logger = new PinoLoggerService(createLogger(env));
   const nest = await NestFactory.createApplicationContext(module, { logger, abortOnError: false });
-  return { nest, listen: () => Promise.resolve(null) };
+  return { nest, listen: () => Promise.resolve(null), drain: () => undefined };
 }
 
 async function createHttp(env: Env, module: RootModule): Promise<Created> {
@@ -116,18 +123,20 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
       return typeof given === 'string' && isUuid(given) ? given : uuidv7();
     },
     routerOptions: { maxParamLength: 500 },
-    frameworkErrors: (_error: Error, request: FastifyRequest, reply: FastifyReply) => {
-      sendProblem(
-        Problem.malformed('malformed_url', 'The address of this request is malformed.'),
-        request,
-        reply,
-      );
+    frameworkErrors: (error: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
+      // An id or a name that long is nobody's.
+      const tooLong = error.code === 'FST_ERR_MAX_PARAM_LENGTH';
+      const malformed = Problem.malformed('malformed_url', 'The address of this request is malformed.');
+      sendProblem(tooLong ? Problem.notFound() : malformed, request, reply);
     },
+    clientErrorHandler: answerClientError,
   });
   const nest = await NestFactory.create<NestFastifyApplication>(module, adapter, {
     logger: new PinoLoggerService(logger),
     abortOnError: false,
     bufferLogs: false,
+    // Fastify's own parser of JSON does; Nest's would take forms too.
+    bodyParser: false,
   });
   nest.setGlobalPrefix('api/v1', { exclude: ['docs', 'openapi.json'] });
   const fastify = nest.getHttpAdapter().getInstance();
@@ -144,6 +153,8 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
     },
   });
   guardRequests(fastify);
+  // What is no JSON is a 415, and not a string that every schema refuses.
+  fastify.removeContentTypeParser('text/plain');
   await nest.register(fastifyHelmet, {
     contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': null } },
   });
@@ -162,23 +173,13 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
     },
   });
   serveApiDocument(nest);
-  nest.enableShutdownHooks([]);
   return {
     nest,
+    drain: requests.drain,
     async listen() {
       await nest.listen(env.port, env.host);
       const { address, port, family } = nest.getHttpServer().address() as AddressInfo;
-      closeGracefully(nest, requests);
       return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
     },
-  };
-}
-
-/** New requests are refused from the moment the shutdown begins, not from when the last one before it has ended. */
-function closeGracefully(nest: NestFastifyApplication, requests: { drain(): void }): void {
-  const close = nest.close.bind(nest);
-  nest.close = async () => {
-    requests.drain();
-    await close();
   };
 }

@@ -30,8 +30,8 @@ export interface TestApplication {
   settled(tenant: string, documentId: string, kb?: string): Promise<any>;
   /** Another process of the same installation; only on a server. */
   startAnother(role: ProcessRole): Promise<Application>;
-  /** Ends the process and starts another on the same database. */
-  restart(): Promise<void>;
+  /** Ends the process and starts another on the same database, with other settings where some are given. */
+  restart(changes?: Record<string, string>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -43,7 +43,7 @@ export async function startTestApplication(
 ): Promise<TestApplication> {
   const database = await createTestDatabase();
   if (SERVER) await flushRedis(database.env['REDIS_URL'] as string);
-  const env = parseEnv({
+  const base = {
     PORT: '0',
     JWT_SECRET: TEST_SECRET,
     ENCRYPTION_KEY: TEST_SECRET,
@@ -53,7 +53,8 @@ export async function startTestApplication(
     LOG_LEVEL: 'fatal',
     ...database.env,
     ...settings,
-  });
+  };
+  let env = parseEnv(base);
   let application = await startApplication(env, role);
   const others: Application[] = [];
   const anonymous = () => new Client(application.url as string);
@@ -63,7 +64,9 @@ export async function startTestApplication(
     get application() {
       return application;
     },
-    env,
+    get env() {
+      return env;
+    },
     get anonymous() {
       return anonymous();
     },
@@ -118,8 +121,9 @@ export async function startTestApplication(
       others.push(another);
       return another;
     },
-    async restart() {
+    async restart(changes = {}) {
       await application.close();
+      env = parseEnv({ ...base, ...changes });
       application = await startApplication(env, role);
       admin = await signIn(anonymous(), ADMIN);
     },

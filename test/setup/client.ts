@@ -53,7 +53,7 @@ export class Client {
           ...(body !== undefined && !raw && { 'content-type': 'application/json' }),
           ...this.headers,
         },
-        body: body === undefined ? undefined : raw ? (body as BodyInit) : JSON.stringify(body),
+        body: body === undefined ? undefined : raw ? (body as RequestInit['body']) : JSON.stringify(body),
       },
     );
     const text = await response.text();

@@ -1,5 +1,8 @@
-import { prepareTemplate } from './database.js';
+import { build } from '../../scripts/build.mjs';
+import { SERVER, prepareTemplate } from './database.js';
 
 export default async function setup(): Promise<void> {
   await prepareTemplate();
+  // For the tests that kill a process: it is the compiled one.
+  if (!SERVER) await build();
 }

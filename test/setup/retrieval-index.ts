@@ -8,7 +8,8 @@ import type { Tx } from '../../src/foundation/database/transaction.js';
 
 /** The retrieval index by itself: its tables without tenants and policies, which other tests are about. */
 const TABLES = `
-CREATE TABLE knowledge_bases (id uuid PRIMARY KEY, tenant_id uuid NOT NULL,
+CREATE TABLE knowledge_bases (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, slug text, embedding_model text,
+  config jsonb NOT NULL DEFAULT '{}',
   text_search_configuration regconfig NOT NULL DEFAULT 'english', chunk_count integer NOT NULL DEFAULT 0,
   lexeme_count bigint NOT NULL DEFAULT 0, reference_length real NOT NULL DEFAULT 0);
 CREATE TABLE documents (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, kb_id uuid NOT NULL, title text NOT NULL,
@@ -49,7 +50,7 @@ export async function openRetrievalIndex(url?: string): Promise<RetrievalIndex> 
       : { url, extra: { options: `-c search_path=${schema},public` } }),
   });
   await dataSource.initialize();
-  const tx = dataSource.manager;
+  const tx = dataSource.createQueryRunner().manager;
   if (url) await tx.query(`CREATE SCHEMA ${schema}`);
   await tx.query('CREATE EXTENSION IF NOT EXISTS vector SCHEMA public');
   for (const statement of lexicalFunctions) await tx.query(statement);

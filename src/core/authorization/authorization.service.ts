@@ -61,7 +61,9 @@ export class AuthorizationService implements OnModuleInit {
   /** Every permission that `userId` has in `domain`. */
   async permissionsOf(userId: string, domain: string): Promise<Permission[]> {
     const permissions = Object.keys(PERMISSIONS) as Permission[];
-    const allowed = await Promise.all(permissions.map(async permission => this.can(userId, domain, permission)));
+    const allowed = await Promise.all(
+      permissions.map(async permission => this.can(userId, domain, permission)),
+    );
     return permissions.filter((_, index) => allowed[index]);
   }
 

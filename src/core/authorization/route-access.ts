@@ -41,20 +41,17 @@ export class RouteAccess implements OnModuleInit {
         const method = Reflect.getMetadata(METHOD_METADATA, handler) as RequestMethod | undefined;
         if (method === undefined) return [];
         const access = Reflect.getMetadata(ACCESS, handler) as Access | undefined;
-        return [
-          {
-            method: RequestMethod[method],
-            path: join(pathOf(metatype as Type), pathOf(handler)),
-            permission: access && (access.kind === 'public' ? null : access.permission),
-          },
-        ];
+        const permission = access && (access.kind === 'public' ? null : access.permission);
+        return pathsOf(metatype as Type).flatMap(base =>
+          pathsOf(handler).map(path => ({ method: RequestMethod[method], path: join(base, path), permission })),
+        );
       });
     });
   }
 }
 
-const pathOf = (target: object): string =>
-  [Reflect.getMetadata(PATH_METADATA, target) as string | string[]].flat()[0] ?? '';
+const pathsOf = (target: object): string[] =>
+  [(Reflect.getMetadata(PATH_METADATA, target) as string | string[] | undefined) ?? ''].flat();
 
 const join = (...parts: string[]): string =>
   `/${parts

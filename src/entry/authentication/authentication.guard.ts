@@ -1,44 +1,46 @@
-import { type ExecutionContext, Injectable } from '@nestjs/common';
+import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
-import { AuthGuard } from '@nestjs/passport';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import passport from 'passport';
 import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
 import { type Principal, TenantContext } from '../../core/tenancy/tenant-context.js';
 import { Problem } from '../../foundation/http/problem.js';
+import { JwtStrategy } from './jwt.strategy.js';
 
-/** Turns the credential of a request into its principal; routes that are not public need one. */
+/**
+ * Turns the credential of a request into its principal; routes that are not public need one.
+ *
+ * Nest's own `AuthGuard('jwt')` looks the strategy up by name in a register of the whole process, in which a second
+ * application would replace the first one's.
+ */
 @Injectable()
-export class AuthenticationGuard extends AuthGuard('jwt') {
+export class AuthenticationGuard implements CanActivate {
   constructor(
     private readonly reflector: Reflector,
     private readonly context: TenantContext,
-  ) {
-    super();
-  }
+    private readonly strategy: JwtStrategy,
+  ) {}
 
-  override async canActivate(execution: ExecutionContext): Promise<boolean> {
+  async canActivate(execution: ExecutionContext): Promise<boolean> {
     const access = this.reflector.get<Access | undefined>(ACCESS, execution.getHandler());
     if (access?.kind === 'public') return true;
-    return (await super.canActivate(execution)) as boolean;
+    const http = execution.switchToHttp();
+    const request = http.getRequest<FastifyRequest>();
+    const principal = await this.authenticate(request, http.getResponse<FastifyReply>());
+    if (!principal) {
+      throw request.headers.authorization !== undefined
+        ? Problem.unauthorized('invalid_token', 'The access token is not valid, has expired, or was revoked.')
+        : Problem.unauthorized('unauthorized', 'This route needs an access token: Authorization: Bearer <token>.');
+    }
+    this.context.setPrincipal(principal);
+    return true;
   }
 
-  override handleRequest<User = Principal>(
-    error: unknown,
-    principal: User | false,
-    _info: unknown,
-    execution: ExecutionContext,
-  ): User {
-    if (error) throw error;
-    if (!principal) {
-      const sent = execution.switchToHttp().getRequest<FastifyRequest>().headers.authorization !== undefined;
-      throw sent
-        ? Problem.unauthorized('invalid_token', 'The access token is not valid, has expired, or was revoked.')
-        : Problem.unauthorized(
-            'unauthorized',
-            'This route needs an access token: Authorization: Bearer <token>.',
-          );
-    }
-    this.context.setPrincipal(principal as unknown as Principal);
-    return principal;
+  private authenticate(request: FastifyRequest, reply: FastifyReply): Promise<Principal | false> {
+    return new Promise((resolve, reject) => {
+      const settle = (error: unknown, principal?: Principal | false | null) =>
+        error ? reject(error as Error) : resolve(principal || false);
+      passport.authenticate(this.strategy, { session: false }, settle)(request, reply, reject);
+    });
   }
 }

@@ -36,7 +36,7 @@ export class AuthenticationModule {
         JwtStrategy,
         FirstAdminService,
       ],
-      exports: [FirstAdminService],
+      exports: [FirstAdminService, JwtStrategy],
     };
   }
 }

@@ -1,3 +1,4 @@
+import { createSecretKey } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { PassportStrategy } from '@nestjs/passport';
 import { ExtractJwt, Strategy } from 'passport-jwt';
@@ -17,7 +18,9 @@ export class JwtStrategy extends PassportStrategy(Strategy) {
   ) {
     super({
       jwtFromRequest: ExtractJwt.fromAuthHeaderAsBearerToken(),
-      secretOrKey: secrets.jwtSecret,
+      // Of a string, jsonwebtoken makes a key for every token, and first tries to read it as a public one. passport-jwt
+      // hands a finished key on as it is; only its types do not know.
+      secretOrKey: createSecretKey(secrets.jwtSecret, 'utf8') as unknown as Buffer,
       // One algorithm and no other: a token must not choose how it is checked (RFC 8725, 3.1).
       algorithms: [JWT_ALGORITHM],
       issuer: JWT_ISSUER,

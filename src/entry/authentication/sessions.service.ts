@@ -122,6 +122,7 @@ export class SessionsService implements OnModuleInit {
   async isValid(sessionId: string, userId: string): Promise<boolean> {
     let state = this.states.get(sessionId);
     if (!state) {
+      if (!isUuid(sessionId)) return false;
       const changedBefore = this.changed;
       const found = await this.database.run(tx => this.sessions.state(tx, sessionId));
       if (!found) return false;

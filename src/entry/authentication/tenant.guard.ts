@@ -31,18 +31,15 @@ export class TenantGuard implements CanActivate {
     const request = execution.switchToHttp().getRequest<FastifyRequest>();
     const named = [...namedTenants(request)];
     const needed = domainKind(access.permission) === 'tenant';
-    if (named.length === 0 && !needed) return true;
-
     const tenant = await this.choose(named);
-    if (tenant) {
-      await this.admit(tenant, needed);
-      this.context.setTenant({ id: tenant.id, name: tenant.name });
-    } else if (needed) {
-      throw Problem.malformed(
-        'tenant_missing',
-        'Name a tenant: with the header X-Tenant-ID, or by switching to one.',
-      );
+    if (!tenant) {
+      if (!needed) return true;
+      throw Problem.malformed('tenant_missing', 'Name a tenant: with the header X-Tenant-ID, or by switching to one.');
     }
+    // A token outlives the membership that it was made for: no reason to refuse what needs no tenant.
+    if (!needed && named.length === 0 && !(await this.mayKnow(tenant.id))) return true;
+    await this.admit(tenant, needed);
+    this.context.setTenant({ id: tenant.id, name: tenant.name });
     return true;
   }
 
@@ -88,7 +85,10 @@ function* namedTenants(request: FastifyRequest): Generator<[Source, string]> {
   const fromBody = isRecord(request.body) ? request.body['tenant_id'] : undefined;
   if (fromPath) yield ['path', fromPath];
   if (typeof header === 'string' && header !== '') yield ['header', header];
-  if (typeof fromQuery === 'string' && fromQuery !== '') yield ['query', fromQuery];
+  // Given twice it is a list.
+  for (const reference of [fromQuery].flat()) {
+    if (typeof reference === 'string' && reference !== '') yield ['query', reference];
+  }
   if (typeof fromBody === 'string' && fromBody !== '') yield ['body', fromBody];
 }
 

@@ -88,19 +88,14 @@ export class DocumentsController {
   @ApiProblems(409, 413, 415, 422)
   async upload(@Param('kb') kbReference: string, @Req() request: FastifyRequest) {
     const kb = await this.documents.knowledgeBase(kbReference);
-    const items: Array<z.infer<typeof documentSchema>> = [];
-    const problems: Array<{ fileName: string | null; problem: Problem }> = [];
-    for await (const { file, fields } of uploadParts(request, this.env.maxUploadBytes)) {
-      try {
-        items.push(toDocument(await this.documents.createFromFile(kb, file, fields)));
-      } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        problems.push({ fileName: file.fileName, problem: error });
-      }
-    }
-    if (items.length === 0 && problems[0]) throw problems[0].problem;
+    const outcomes = await this.documents.createFromFiles(kb, uploadParts(request, this.env.maxUploadBytes));
+    const documents = outcomes.flatMap(({ result }) => (result instanceof Problem ? [] : [result]));
+    const problems = outcomes.flatMap(({ fileName, result }) =>
+      result instanceof Problem ? [{ fileName, problem: result }] : [],
+    );
+    if (documents.length === 0 && problems[0]) throw problems[0].problem;
     return {
-      items,
+      items: documents.map(toDocument),
       rejected: problems.map(({ fileName, problem }) => ({
         file_name: fileName,
         status: problem.status,

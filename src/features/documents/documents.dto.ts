@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { freeJson } from '../../foundation/http/free-json.js';
+import { freeJson, jsonValue } from '../../foundation/http/free-json.js';
 import { listQuery, pageSchema } from '../../foundation/http/pagination.js';
+import { inspect } from '../../foundation/http/request-guards.js';
 import type { Chunk } from './chunks.repository.js';
 import { DOCUMENT_SOURCES, DOCUMENT_STAGES, DOCUMENT_STATUSES, type Document } from './document.entity.js';
 
@@ -37,12 +38,17 @@ export const uploadFieldsSchema = z.strictObject({
     .string()
     .max(64 * 1024)
     .transform((text, context) => {
+      let metadata: unknown;
       try {
-        return JSON.parse(text) as unknown;
+        metadata = JSON.parse(text);
       } catch {
         context.addIssue({ code: 'custom', message: 'must be a JSON object' });
         return z.NEVER;
       }
+      // A body's JSON was looked at before it came here; this one was a string until now.
+      const problem = inspect(metadata);
+      if (problem) throw problem;
+      return metadata;
     })
     .pipe(metadataField)
     .optional(),
@@ -64,7 +70,7 @@ export const documentSchema = z
     size_bytes: z.int(),
     content_sha256: z.string(),
     version: z.int(),
-    metadata: z.record(z.string(), z.json()),
+    metadata: z.record(z.string(), jsonValue),
     status: z.enum(DOCUMENT_STATUSES),
     stage: z.enum(DOCUMENT_STAGES).nullable(),
     progress: z.number().describe('0 to 1'),

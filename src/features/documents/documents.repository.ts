@@ -66,8 +66,10 @@ export class DocumentsRepository {
     return rows.length === 1;
   }
 
-  async lock(tx: Tx, id: string): Promise<void> {
-    await tx.query('SELECT 1 FROM documents WHERE id = $1 FOR UPDATE', [id]);
+  /** @returns false where somebody else has just deleted it */
+  async lock(tx: Tx, id: string): Promise<boolean> {
+    const rows: unknown[] = await tx.query('SELECT 1 FROM documents WHERE id = $1 FOR UPDATE', [id]);
+    return rows.length === 1;
   }
 
   async delete(tx: Tx, id: string): Promise<void> {

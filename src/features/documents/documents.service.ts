@@ -22,7 +22,7 @@ import { INGESTION_QUEUE, type IngestionCall } from './ingestion-queue.js';
 
 /** One file of an upload, as it comes in. */
 export interface IncomingFile {
-  content: Readable;
+  content: AsyncIterable<Buffer>;
   fileName: string | null;
   declaredMimeType: string | null;
   /** Whether the stream was cut at the limit; known once it has been read. */
@@ -35,6 +35,19 @@ export interface DocumentDescription {
   metadata: Record<string, unknown>;
   source: Document['source'];
   sourceUrl: string | null;
+}
+
+/** A file that has arrived and may become a document. */
+interface Upload extends DocumentDescription {
+  file: ReceivedFile;
+  fileName: string | null;
+  mimeType: string;
+}
+
+/** What became of one file of an upload. */
+export interface FileOutcome {
+  fileName: string | null;
+  result: Document | Problem;
 }
 
 @Injectable()
@@ -83,27 +96,31 @@ export class DocumentsService {
   }
 
   /**
-   * Takes one file in, without holding it in memory.
+   * Takes files in, without holding them in memory. Nothing becomes a document before the last one has arrived: an
+   * upload that breaks off leaves nothing behind.
    *
-   * @throws Problem 409 `duplicate_document`, 413 `too_large`, 415 or 422 for what cannot be ingested
+   * @returns of each file its document, or the problem with it: 409 `duplicate_document`, 413 `too_large`, 415 or 422
+   *   for what cannot be ingested
    */
-  async createFromFile(kb: KnowledgeBase, incoming: IncomingFile, fields: UploadFields): Promise<Document> {
-    const file = await this.storage.receive(incoming.content);
-    if (incoming.isTruncated()) {
-      await file.discard();
-      throw new Problem(413, 'too_large', 'The file is larger than this installation accepts.');
+  async createFromFiles(
+    kb: KnowledgeBase,
+    parts: AsyncIterable<{ file: IncomingFile; fields: UploadFields }>,
+  ): Promise<FileOutcome[]> {
+    const arrived: Array<{ fileName: string | null; upload: Upload | Problem }> = [];
+    const outcomes: FileOutcome[] = [];
+    try {
+      for await (const { file, fields } of parts) {
+        arrived.push({ fileName: file.fileName, upload: await orProblem(this.receive(file, fields)) });
+      }
+      for (const { fileName, upload } of arrived) {
+        const result = upload instanceof Problem ? upload : await orProblem(this.create(kb, upload.file, upload));
+        outcomes.push({ fileName, result });
+      }
+      return outcomes;
+    } finally {
+      const left = arrived.slice(outcomes.length).map(({ upload }) => upload);
+      await Promise.all(left.map(upload => (upload instanceof Problem ? undefined : upload.file.discard())));
     }
-    const fileName = incoming.fileName;
-    const mimeType = await this.typeOf(file, incoming);
-    const { title, metadata = {} } = fields;
-    return this.create(kb, file, {
-      fileName,
-      mimeType,
-      title: title ?? titleOfFile(fileName),
-      metadata,
-      source: 'upload',
-      sourceUrl: null,
-    });
   }
 
   update(kbReference: string, id: string, input: UpdateDocument): Promise<Document> {
@@ -122,7 +139,7 @@ export class DocumentsService {
     const document = await this.database.run(async tx => {
       const { kb, document: found } = await this.require(tx, kbReference, id);
       // Locked in the order in which a worker that stores the document locks: document, then knowledge base.
-      await this.documents.lock(tx, id);
+      if (!(await this.documents.lock(tx, id))) throw Problem.notFound('document');
       await this.chunks.deleteChunks(tx, { documentId: id, kbId: kb.id });
       await this.documents.delete(tx, id);
       await this.knowledgeBasesRepository.countDocument(tx, kb.id, -1, -found.sizeBytes);
@@ -180,6 +197,17 @@ export class DocumentsService {
     return { kb, document };
   }
 
+  private async receive(incoming: IncomingFile, { title, metadata = {} }: UploadFields): Promise<Upload> {
+    const file = await this.storage.receive(incoming.content);
+    if (incoming.isTruncated()) {
+      await file.discard();
+      throw new Problem(413, 'too_large', 'The file is larger than this installation accepts.');
+    }
+    const { fileName } = incoming;
+    const mimeType = await this.typeOf(file, incoming);
+    return { file, fileName, mimeType, title: title ?? titleOfFile(fileName), metadata, source: 'upload', sourceUrl: null };
+  }
+
   private async typeOf(file: ReceivedFile, incoming: IncomingFile): Promise<string> {
     try {
       return await detectType(file.head, {
@@ -197,7 +225,7 @@ export class DocumentsService {
   private async create(
     kb: KnowledgeBase,
     file: ReceivedFile,
-    description: DocumentDescription & { fileName: string | null; mimeType: string },
+    { title, metadata, source, sourceUrl, fileName, mimeType }: Omit<Upload, 'file'>,
   ): Promise<Document> {
     const id = uuidv7();
     const key = storageKey({ tenantId: kb.tenantId, kbId: kb.id, id });
@@ -208,7 +236,12 @@ export class DocumentsService {
           id,
           tenantId: kb.tenantId,
           kbId: kb.id,
-          ...description,
+          title,
+          metadata,
+          source,
+          sourceUrl,
+          fileName,
+          mimeType,
           sizeBytes: file.sizeBytes,
           contentSha256: file.sha256,
           createdBy: this.context.userId,
@@ -251,6 +284,12 @@ export class DocumentsService {
     });
   }
 }
+
+const orProblem = <T>(work: Promise<T>): Promise<T | Problem> =>
+  work.catch((error: unknown) => {
+    if (error instanceof Problem) return error;
+    throw error;
+  });
 
 const LONGEST_TITLE = 120;
 

@@ -2,6 +2,7 @@ import type { Multipart } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { basename } from 'node:path';
 import { Problem } from '../../foundation/http/problem.js';
+import { inspect } from '../../foundation/http/request-guards.js';
 import { type UploadFields, uploadFieldsSchema } from './documents.dto.js';
 import type { IncomingFile } from './documents.service.js';
 
@@ -12,7 +13,7 @@ const LONGEST_FILE_NAME = 255;
  * first: a file is stored while it streams in, before anybody could know what follows.
  *
  * @param maxBytes of one file
- * @throws Problem 415 where the body is no multipart/form-data, 422 for a field that is not known or stands too late
+ * @throws Problem 400 where the body is malformed or ends too soon, 415 where the body is no multipart/form-data, 422 for a field that is not known or stands too late
  */
 export async function* uploadParts(
   request: FastifyRequest,
@@ -27,7 +28,7 @@ export async function* uploadParts(
   }
   const raw: Record<string, unknown> = {};
   let files = 0;
-  for await (const part of request.parts({ limits: { fileSize: maxBytes } }) as AsyncIterable<Multipart>) {
+  for await (const part of wellFormed<Multipart>(request.parts({ limits: { fileSize: maxBytes } }))) {
     if (part.type === 'field') {
       if (files > 0) throw invalid(part.fieldname, 'field_after_file', 'Fields must stand before the files.');
       if (part.fieldname in raw) throw invalid(part.fieldname, 'repeated', 'must be given once');
@@ -42,7 +43,7 @@ export async function* uploadParts(
       yield {
         fields,
         file: {
-          content: part.file,
+          content: wellFormed<Buffer>(part.file),
           fileName: fileName || null,
           declaredMimeType: part.mimetype,
           isTruncated: () => part.file.truncated,
@@ -55,7 +56,19 @@ export async function* uploadParts(
   if (files === 0) throw invalid('file', 'required', 'There is no file in this request.');
 }
 
+/** The parser of multipart bodies throws plain errors; those that have a code say more than that. */
+async function* wellFormed<T>(parts: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* parts;
+  } catch (error) {
+    if (typeof (error as { code?: unknown }).code === 'string') throw error;
+    throw Problem.malformed('malformed_multipart', 'The body is no complete multipart/form-data.');
+  }
+}
+
 function parseFields(raw: Record<string, unknown>): UploadFields {
+  const problem = inspect(raw);
+  if (problem) throw problem;
   const result = uploadFieldsSchema.safeParse(raw);
   if (result.success) return result.data;
   throw Problem.invalid(

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { DocumentStage } from '../documents/document.entity.js';
-import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-bases.dto.js';
+import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
 
 /** A document that this worker has to itself until its lease ends. */
 export interface ClaimedDocument {

@@ -12,7 +12,7 @@ import { ChunksRepository } from '../documents/chunks.repository.js';
 import { DocumentError } from '../documents/document-error.js';
 import { type DocumentStage, storageKey } from '../documents/document.entity.js';
 import { INGESTION_QUEUE, type IngestionCall } from '../documents/ingestion-queue.js';
-import { effectiveConfig } from '../knowledge-bases/knowledge-bases.dto.js';
+import { effectiveConfig } from '../knowledge-bases/knowledge-base-config.js';
 import { KnowledgeBasesRepository } from '../knowledge-bases/knowledge-bases.repository.js';
 import { DocumentLoader, type SplitDocument } from './document-loader.js';
 import { type ClaimedDocument, IngestionRepository } from './ingestion.repository.js';

@@ -1,6 +1,6 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 import { bigintAsNumber } from '../../foundation/database/column-transformers.js';
-import type { KnowledgeBaseConfig } from './knowledge-bases.dto.js';
+import type { KnowledgeBaseConfig } from './knowledge-base-config.js';
 
 @Entity('knowledge_bases')
 export class KnowledgeBase {

@@ -36,7 +36,7 @@ beforeAll(async () => {
 afterAll(() => index.close());
 
 async function ask(query: string): Promise<ExtractiveAnswer> {
-  const result = await retrieval.search(index.tx, { kbId: kb.kbId, query, mode: 'keyword', fusionWeight: 0 });
+  const result = await retrieval.search(index.tx, { kb: kb.kbId, query, mode: 'keyword', fusionWeight: 0 });
   const candidates = candidateSentences(result.passages);
   const lexemes = await retrieval.lexemes(
     index.tx,

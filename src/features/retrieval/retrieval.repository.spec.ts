@@ -39,7 +39,7 @@ afterAll(() => index.close());
 
 const search = (parameters: Partial<SearchParameters>) =>
   repository.search(index.tx, {
-    kbId: kb.kbId,
+    kb: kb.kbId,
     query: 'Why do cats purr?',
     fusionWeight: 0.2,
     ...parameters,
@@ -137,8 +137,9 @@ describe('RetrievalRepository.search', () => {
 
   it('finds nothing in an empty kb, nor in one that does not exist', async () => {
     const { kbId } = await index.createKb();
-    expect((await search({ kbId, embedding: [0, 1] })).passages).toEqual([]);
-    expect(await search({ kbId: kb.tenantId, embedding: [0, 1] })).toEqual({
+    expect((await search({ kb: kbId, embedding: [0, 1] })).passages).toEqual([]);
+    expect(await search({ kb: kb.tenantId, embedding: [0, 1] })).toEqual({
+      kb: null,
       passages: [],
       terms: [],
       chunk_count: 0,
@@ -148,7 +149,7 @@ describe('RetrievalRepository.search', () => {
   it('ranks the only chunk of a kb', async () => {
     const single = await index.createKb();
     await store(single, 'one', 'Cats purr.', [1, 0]);
-    const { passages } = await search({ kbId: single.kbId, embedding: [1, 0] });
+    const { passages } = await search({ kb: single.kbId, embedding: [1, 0] });
     expect(passages[0]?.score).toBeCloseTo(1, 6);
   });
 });

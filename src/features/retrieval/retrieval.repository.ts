@@ -1,6 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import type { Tx } from '../../foundation/database/transaction.js';
+import { validate as isUuid } from 'uuid';
+import { type PreparedStatement, type Tx, queryPrepared } from '../../foundation/database/transaction.js';
 import { halfvecLiteral } from '../documents/halfvec.js';
+import { CONFIG_DEFAULTS, type KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
 
 export type RetrievalMode = 'hybrid' | 'vector' | 'keyword';
 
@@ -16,7 +18,8 @@ export interface DocumentFilter {
 }
 
 export interface SearchParameters {
-  kbId: string;
+  /** Id or slug. */
+  kb: string;
   /** Its first 10,000 characters count: a sparsevec has an end. */
   query: string;
   /** The query's vector, of unit length. Not used in keyword mode. */
@@ -24,6 +27,7 @@ export interface SearchParameters {
   mode?: RetrievalMode;
   /** Share of the vector leg in the hybrid score (0-1): `EmbeddingModel.fusionWeight`. */
   fusionWeight: number;
+  /** Of the kb's configuration where it is missing. */
   topK?: number;
   filter?: DocumentFilter;
 }
@@ -67,10 +71,25 @@ export interface SearchResult {
   chunk_count: number;
 }
 
-const DEFAULT_TOP_K = 10;
+/** What a search has to know of the kb that it was in. */
+export interface SearchedKnowledgeBase {
+  id: string;
+  /** Of the stored vectors; null until the first document is stored. */
+  embedding_model: string | null;
+  config: KnowledgeBaseConfig;
+}
 
 /** A vector of the lexical index (`LEXICAL_DIMENSIONS`) from `index:value` pairs. */
 const sparsevec = (elements: string) => `('{' || ${elements} || '}/268435456')::sparsevec`;
+
+/** `$7` to `$10`: document ids, created after, created before, metadata; null where not asked for. */
+const DOCUMENT_FILTER = `
+    AND document_id IN (
+      SELECT id FROM documents
+      WHERE kb_id = (SELECT id FROM kb) AND ($7::uuid[] IS NULL OR id = ANY ($7::uuid[]))
+        AND ($8::timestamptz IS NULL OR created_at >= $8::timestamptz)
+        AND ($9::timestamptz IS NULL OR created_at < $9::timestamptz)
+        AND ($10::jsonb IS NULL OR metadata @> $10::jsonb))` as const;
 
 /**
  * One exact scan of the kb's vectors for both legs. A shared approximate index is no option: under row-level security
@@ -79,14 +98,20 @@ const sparsevec = (elements: string) => `('{' || ${elements} || '}/268435456')::
  * Every CTE is materialised and the question's vectors are scalar sub-selects (InitPlans): computed once whatever the
  * planner believes, and also in a generic plan, which would otherwise parse `$3` for every row.
  */
-const searchStatement = (filter: string) => `
+const searchStatement = (
+  reference: 'id' | 'slug',
+  filter: '' | typeof DOCUMENT_FILTER,
+): PreparedStatement => ({
+  name: `search_by_${reference}${filter && '_filtered'}`,
+  text: `
 WITH kb AS MATERIALIZED (
-  SELECT text_search_configuration AS configuration, chunk_count FROM knowledge_bases WHERE id = $1
+  SELECT id, embedding_model, config, text_search_configuration AS configuration, chunk_count
+  FROM knowledge_bases WHERE ${reference} = $1
 ), known AS MATERIALIZED (
   -- A scalar sub-select: a join would be planned for more words than a question has.
   SELECT lexeme, lexeme_dimension(lexeme) AS term, chunk_count,
          coalesce((SELECT document_frequency FROM kb_terms
-                   WHERE kb_id = $1 AND term = lexeme_dimension(lexeme)), 0) AS document_frequency
+                   WHERE kb_id = kb.id AND term = lexeme_dimension(lexeme)), 0) AS document_frequency
   FROM kb, unnest(to_tsvector(configuration, left($2, 10000)))
 ), question AS MATERIALIZED (
   SELECT lexeme, term, document_frequency,
@@ -100,7 +125,7 @@ WITH kb AS MATERIALIZED (
          -(lexical <#> (SELECT ${sparsevec(`coalesce(string_agg(term || ':' || idf, ','), '')`)}
                         FROM (SELECT term, max(idf) AS idf FROM question GROUP BY term) AS by_term)) AS bm25
   FROM chunk_vectors
-  WHERE kb_id = $1${filter}
+  WHERE kb_id = (SELECT id FROM kb)${filter}
 ), bounds AS MATERIALIZED (
   SELECT min(cosine) AS low, nullif(max(cosine) - min(cosine), 0) AS span, nullif(max(bm25), 0) AS top FROM scores
 ), fusion AS MATERIALIZED (
@@ -115,54 +140,51 @@ WITH kb AS MATERIALIZED (
   FROM scores
   WHERE CASE $4 WHEN 'vector' THEN cosine IS NOT NULL WHEN 'keyword' THEN bm25 > 0 ELSE true END
   ORDER BY score DESC, chunk_id
-  LIMIT $6
+  LIMIT coalesce($6, (SELECT (config->>'top_k')::integer FROM kb), ${CONFIG_DEFAULTS.top_k})
 ), passages AS MATERIALIZED (
-  SELECT chunk.id AS chunk_id, chunk.document_id, document.title AS document_title, chunk.text,
-         chunk.heading, chunk.page, chunk.ordinal, ranked.score, ranked.cosine, ranked.bm25,
-         ARRAY(SELECT lexeme FROM question WHERE vector.lexical <#> axis < 0) AS matched
+  SELECT found.*, ranked.score, ranked.cosine, ranked.bm25
   FROM ranked
-  JOIN chunk_vectors AS vector ON vector.chunk_id = ranked.chunk_id
-  JOIN chunks AS chunk ON chunk.id = ranked.chunk_id
-  JOIN documents AS document ON document.id = chunk.document_id
+  -- Row by row: where the limit is not known yet, the planner takes it for a tenth of the kb and would read all texts.
+  CROSS JOIN LATERAL (
+    SELECT chunk.id AS chunk_id, chunk.document_id, document.title AS document_title, chunk.text,
+           chunk.heading, chunk.page, chunk.ordinal,
+           ARRAY(SELECT lexeme FROM question WHERE vector.lexical <#> axis < 0) AS matched
+    FROM chunks AS chunk
+    JOIN documents AS document ON document.id = chunk.document_id
+    JOIN chunk_vectors AS vector ON vector.chunk_id = chunk.id
+    WHERE chunk.id = ranked.chunk_id LIMIT 1
+  ) AS found
 )
-SELECT coalesce((SELECT json_agg(passages ORDER BY score DESC, chunk_id) FROM passages), '[]') AS passages,
+SELECT (SELECT json_build_object('id', id, 'embedding_model', embedding_model, 'config', config) FROM kb) AS kb,
+       coalesce((SELECT json_agg(passages ORDER BY score DESC, chunk_id) FROM passages), '[]') AS passages,
        coalesce((SELECT json_agg(json_build_object('lexeme', lexeme, 'document_frequency', document_frequency, 'idf', idf))
                  FROM question), '[]') AS terms,
-       coalesce((SELECT chunk_count FROM kb), 0) AS chunk_count`;
+       coalesce((SELECT chunk_count FROM kb), 0) AS chunk_count`,
+});
 
-const SEARCH = searchStatement('');
-
-/** `$7` to `$10`: document ids, created after, created before, metadata; null where not asked for. */
-const FILTERED_SEARCH = searchStatement(`
-    AND document_id IN (
-      SELECT id FROM documents
-      WHERE kb_id = $1 AND ($7::uuid[] IS NULL OR id = ANY ($7::uuid[]))
-        AND ($8::timestamptz IS NULL OR created_at >= $8::timestamptz)
-        AND ($9::timestamptz IS NULL OR created_at < $9::timestamptz)
-        AND ($10::jsonb IS NULL OR metadata @> $10::jsonb))`);
+const SEARCH = { id: searchStatement('id', ''), slug: searchStatement('slug', '') };
+const FILTERED_SEARCH = {
+  id: searchStatement('id', DOCUMENT_FILTER),
+  slug: searchStatement('slug', DOCUMENT_FILTER),
+};
 
 /** Ranked passages of one kb, and what the kb knows of the question's words. */
 @Injectable()
 export class RetrievalRepository {
-  /** One statement. A kb that does not exist, or not for this tenant, is an empty one. */
-  async search(tx: Tx, parameters: SearchParameters): Promise<SearchResult> {
-    const {
-      kbId,
-      query,
-      embedding,
-      mode = 'hybrid',
-      fusionWeight,
-      topK = DEFAULT_TOP_K,
-      filter,
-    } = parameters;
+  /** One statement, the look-up of the kb included: null where it does not exist, or not for this tenant. */
+  async search(
+    tx: Tx,
+    parameters: SearchParameters,
+  ): Promise<SearchResult & { kb: SearchedKnowledgeBase | null }> {
+    const { kb, query, embedding, mode = 'hybrid', fusionWeight, topK, filter } = parameters;
     const values: unknown[] = [
-      kbId,
+      kb,
       // PostgreSQL text cannot hold U+0000.
       query.replaceAll('\0', ' '),
       embedding && mode !== 'keyword' ? halfvecLiteral(embedding) : null,
       mode,
       fusionWeight,
-      topK,
+      topK ?? null,
     ];
     if (filter) {
       values.push(
@@ -172,8 +194,13 @@ export class RetrievalRepository {
         filter.metadata ? JSON.stringify(filter.metadata) : null,
       );
     }
-    const [result] = await tx.query<[SearchResult]>(filter ? FILTERED_SEARCH : SEARCH, values);
-    return result;
+    const statement = (filter ? FILTERED_SEARCH : SEARCH)[isUuid(kb) ? 'id' : 'slug'];
+    const [result] = await queryPrepared<SearchResult & { kb: SearchedKnowledgeBase | null }>(
+      tx,
+      statement,
+      values,
+    );
+    return result as NonNullable<typeof result>;
   }
 
   /** The distinct lexemes of each text under the kb's configuration, in the order of the texts. */

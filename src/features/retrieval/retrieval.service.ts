@@ -4,14 +4,16 @@ import { ModelsService } from '../../core/models/models.service.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { Problem } from '../../foundation/http/problem.js';
-import { type EffectiveConfig, effectiveConfig } from '../knowledge-bases/knowledge-bases.dto.js';
-import type { KnowledgeBase } from '../knowledge-bases/knowledge-base.entity.js';
-import { KnowledgeBasesService } from '../knowledge-bases/knowledge-bases.service.js';
+import { type EffectiveConfig, effectiveConfig } from '../knowledge-bases/knowledge-base-config.js';
 import type { SearchFields } from './retrieval.dto.js';
-import { RetrievalRepository, type SearchResult } from './retrieval.repository.js';
+import {
+  RetrievalRepository,
+  type SearchResult,
+  type SearchedKnowledgeBase,
+} from './retrieval.repository.js';
 
 export interface Retrieved {
-  kb: KnowledgeBase;
+  kb: SearchedKnowledgeBase;
   config: EffectiveConfig;
   result: SearchResult;
   embeddingModel: string;
@@ -21,7 +23,6 @@ export interface Retrieved {
 export class RetrievalService {
   constructor(
     private readonly database: TenantDatabase,
-    private readonly knowledgeBases: KnowledgeBasesService,
     private readonly repository: RetrievalRepository,
     private readonly models: ModelsService,
   ) {}
@@ -43,22 +44,21 @@ export class RetrievalService {
     const embedding =
       request.mode === 'keyword' ? undefined : await model.embedQuery(request.query, { signal });
     return this.database.run(async tx => {
-      const kb = await this.knowledgeBases.require(tx, kbReference);
-      requireSameModel(kb, model, request.mode);
-      const config = effectiveConfig(kb.config);
-      const result = await this.repository.search(tx, {
-        kbId: kb.id,
+      const { kb, ...result } = await this.repository.search(tx, {
+        kb: kbReference,
         query: request.query,
         embedding,
         mode: request.mode,
         fusionWeight: model.fusionWeight,
-        topK: request.top_k ?? config.top_k,
+        topK: request.top_k,
         filter: toFilter(request.filter),
       });
+      if (!kb) throw Problem.notFound('knowledge base');
+      requireSameModel(kb, result.chunk_count, model, request.mode);
       const threshold = request.threshold;
       if (threshold !== undefined)
         result.passages = result.passages.filter(({ score }) => score >= threshold);
-      const retrieved = { kb, config, result, embeddingModel: model.name };
+      const retrieved = { kb, config: effectiveConfig(kb.config), result, embeddingModel: model.name };
       return { retrieved, extended: await extend?.(tx, retrieved) };
     });
   }
@@ -70,17 +70,22 @@ export class RetrievalService {
 }
 
 /** Vectors of two models say nothing about each other, even where their dimensions agree. */
-function requireSameModel(kb: KnowledgeBase, model: EmbeddingModel, mode: SearchFields['mode']): void {
+function requireSameModel(
+  kb: SearchedKnowledgeBase,
+  chunkCount: number,
+  model: EmbeddingModel,
+  mode: SearchFields['mode'],
+): void {
   if (
     mode === 'keyword' ||
-    kb.chunkCount === 0 ||
-    kb.embeddingModel === null ||
-    kb.embeddingModel === model.name
+    chunkCount === 0 ||
+    kb.embedding_model === null ||
+    kb.embedding_model === model.name
   )
     return;
   throw Problem.conflict(
     'embedding_model_changed',
-    `The vectors of this knowledge base are of the model ${kb.embeddingModel}; it has to be re-indexed for ${model.name}. ` +
+    `The vectors of this knowledge base are of the model ${kb.embedding_model}; it has to be re-indexed for ${model.name}. ` +
       'Searching with mode "keyword" works.',
   );
 }

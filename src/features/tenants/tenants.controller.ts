@@ -99,6 +99,7 @@ export class TenantsController {
     summary: 'Suspend a tenant: its members’ requests are refused at once, nothing is deleted',
   })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
+  @ApiProblems(404)
   async suspend() {
     const { tenant, statistics } = await this.tenants.setStatus('suspended');
     return toTenantDetails(tenant, statistics);
@@ -110,6 +111,7 @@ export class TenantsController {
   @RequirePermission('platform:tenants')
   @ApiOperation({ summary: 'Lift a suspension' })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
+  @ApiProblems(404)
   async activate() {
     const { tenant, statistics } = await this.tenants.setStatus('active');
     return toTenantDetails(tenant, statistics);

@@ -1,11 +1,11 @@
 import { z } from 'zod';
-import { freeJson } from '../../foundation/http/free-json.js';
+import { freeJson, jsonValue } from '../../foundation/http/free-json.js';
 import { listQuery, pageSchema, toMegabytes } from '../../foundation/http/pagination.js';
 import { PLAN_TIERS, TENANT_STATUSES, TENANT_TYPES, type Tenant } from './tenant.entity.js';
 
 export const tenantNameField = z
   .string()
-  .min(2)
+  .min(1)
   .max(63)
   .regex(/^[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?$/, 'must be lowercase letters, digits, dashes and underscores')
   // A name that looks like an id could stand for another tenant in a path.
@@ -57,8 +57,8 @@ export const tenantSchema = z
     parent_id: z.uuid().nullable(),
     plan_tier: z.enum(PLAN_TIERS),
     status: z.enum(TENANT_STATUSES),
-    settings: z.record(z.string(), z.json()),
-    metadata: z.record(z.string(), z.json()),
+    settings: z.record(z.string(), jsonValue),
+    metadata: z.record(z.string(), jsonValue),
     created_by: z.uuid().nullable(),
     created_at: z.iso.datetime(),
     updated_at: z.iso.datetime(),

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Env } from '../config/env.js';
+import { type Env, SettingsError } from '../config/env.js';
 
 /** What the installation signs and seals with. */
 export interface Secrets {
@@ -9,9 +9,14 @@ export interface Secrets {
   encryptionKey: string;
 }
 
+/** Characters; as the settings demand. */
+const SHORTEST_SECRET = 32;
+
 /**
  * The secrets of the settings; outside production, those missing are made once and kept in the data folder, so that
  * every process on it has the same.
+ *
+ * @throws SettingsError where a kept secret is damaged
  */
 export function loadSecrets(env: Env): Secrets {
   return {
@@ -24,10 +29,25 @@ function generatedSecret(dataDir: string, name: string): string {
   const folder = join(dataDir, 'secrets');
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, name);
+  if (!existsSync(path)) writeOnce(path, randomBytes(32).toString('hex'));
+  const secret = readFileSync(path, 'utf8').trim();
+  if (secret.length < SHORTEST_SECRET) {
+    throw new SettingsError(
+      `The file ${path} must hold a secret of at least ${SHORTEST_SECRET} characters. Restore it, or delete it to have a new one made.`,
+    );
+  }
+  return secret;
+}
+
+/** Whole or not at all: of several processes that start at once, none may read what another has half written. */
+function writeOnce(path: string, content: string): void {
+  const draft = `${path}.${randomUUID()}`;
+  writeFileSync(draft, content, { flag: 'wx', mode: 0o600, flush: true });
   try {
-    writeFileSync(path, randomBytes(32).toString('hex'), { flag: 'wx', mode: 0o600 });
+    linkSync(draft, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    rmSync(draft);
   }
-  return readFileSync(path, 'utf8').trim();
 }

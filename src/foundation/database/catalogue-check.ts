@@ -119,13 +119,14 @@ function policyProblems(table: TableRow, column: string): string[] {
     );
 }
 
-/** PostgreSQL prints a policy's expression in its own spelling, with the comparison in front. */
+/**
+ * PostgreSQL prints a policy's expression in its own spelling, with the comparison in front. Further conditions may
+ * narrow it with AND; an OR could open what it closes.
+ */
 function asksForTenant(expression: string | null, column: string): boolean {
-  return (
-    expression !== null &&
-    expression.includes(`(${column} = ( SELECT`) &&
-    expression.includes(`'app.tenant_id'`)
-  );
+  if (expression === null || / OR /.test(expression)) return false;
+  const bare = expression.replace(/^\(+/, '');
+  return bare.startsWith(`${column} = ( SELECT`) && bare.includes(`'app.tenant_id'`);
 }
 
 async function leakingTables(dataSource: DataSource, tables: string[]): Promise<string[]> {

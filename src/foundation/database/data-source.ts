@@ -51,8 +51,10 @@ function embeddedAccess(postgres: EmbeddedPostgres): DatabaseAccess {
         entities,
         extra: {
           idleTimeoutMillis: 0,
-          // PGlite's session belongs to the superuser; from here on it is the login role, as on a server.
-          onConnect: (client: ClientBase) => client.query(`SET SESSION AUTHORIZATION ${DEFAULT_LOGIN_ROLE}`),
+          // PGlite's session belongs to the superuser, and outlives the connection with all that was prepared in it;
+          // from here on it is the login role's, and empty, as on a server.
+          onConnect: (client: ClientBase) =>
+            client.query(`SET SESSION AUTHORIZATION ${DEFAULT_LOGIN_ROLE}; DEALLOCATE ALL`),
         },
       }),
     administration: () =>

@@ -48,7 +48,7 @@ export function toPage<T, Wire>(
 /** `-created_at` as a column and a direction; the column comes from `columns`, never from the request. */
 export function orderBy(sort: string, columns: Record<string, string>): string {
   const field = sort.replace(/^-/, '');
-  const column = columns[field];
+  const column = Object.hasOwn(columns, field) ? columns[field] : undefined;
   if (!column) throw new Error(`There is no column to sort by ${field}.`);
   return `${column} ${sort.startsWith('-') ? 'DESC' : 'ASC'}`;
 }

@@ -21,27 +21,33 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
     reply.raw.destroy();
     return;
   }
-  const { status, code, detail } = problem;
-  const { errors, members, headers } = problem.options;
   void reply
-    .code(status)
+    .code(problem.status)
     .headers({
       'content-type': 'application/problem+json; charset=utf-8',
       'cache-control': 'no-store',
-      ...headers,
+      // What Fastify refuses before any hook has none yet.
+      'x-request-id': request.id,
+      ...problem.options.headers,
     })
     .serializer((body: unknown) => JSON.stringify(body))
-    .send({
-      ...members,
-      type: 'about:blank',
-      title: titleOf(status),
-      status,
-      detail,
-      instance: request.url.split('?', 1)[0],
-      code,
-      request_id: request.id,
-      ...(errors && { errors }),
-    });
+    .send(toProblemDocument(problem, request));
+}
+
+export function toProblemDocument(problem: Problem, request: Pick<FastifyRequest, 'url' | 'id'>): object {
+  const { status, code, detail } = problem;
+  const { errors, members } = problem.options;
+  return {
+    ...members,
+    type: 'about:blank',
+    title: titleOf(status),
+    status,
+    detail,
+    instance: request.url.split('?', 1)[0],
+    code,
+    request_id: request.id,
+    ...(errors && { errors }),
+  };
 }
 
 interface FastifyLikeError {
@@ -66,6 +72,7 @@ const FASTIFY_PROBLEMS: Record<string, [status: number, code: string, detail: st
     'unsupported_media_type',
     'The content type of the body is not one that this route takes.',
   ],
+  FST_PROTO_VIOLATION: [400, 'malformed_multipart', 'A field of this request has a name that no field may have.'],
   FST_INVALID_MULTIPART_CONTENT_TYPE: [
     415,
     'unsupported_media_type',
@@ -94,7 +101,7 @@ function toProblem(error: unknown, logger: Logger): Problem {
   const fastify = error as Partial<FastifyLikeError>;
   const known = typeof fastify?.code === 'string' ? FASTIFY_PROBLEMS[fastify.code] : undefined;
   if (known) return new Problem(...known);
-  if (error instanceof HttpException) return fromHttpException(error);
+  if (error instanceof HttpException) return fromHttpException(error, logger);
   if (typeof fastify?.statusCode === 'number' && fastify.statusCode >= 400 && fastify.statusCode < 500) {
     return fromStatus(fastify.statusCode);
   }
@@ -117,7 +124,9 @@ function toProblem(error: unknown, logger: Logger): Problem {
   );
 }
 
-function fromHttpException(error: HttpException): Problem {
+function fromHttpException(error: HttpException, logger: Logger): Problem {
+  // Nest wraps what Fastify throws, and keeps its code only here.
+  if (error.cause) return toProblem(error.cause, logger);
   const status = error.getStatus();
   if (status === 404) return new Problem(404, 'not_found', 'There is no such route or resource.');
   return fromStatus(status);

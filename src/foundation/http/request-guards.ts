@@ -15,14 +15,14 @@ export function guardRequests(fastify: FastifyInstance): void {
   });
 }
 
-/** Iterative on purpose: what it protects from is recursion. */
-function inspect(root: unknown): Problem | undefined {
+/** What `guardRequests` refuses, in one value. Iterative on purpose: what it protects from is recursion. */
+export function inspect(root: unknown): Problem | undefined {
   if (typeof root !== 'object' || root === null || Buffer.isBuffer(root)) return undefined;
   const stack: Array<{ value: object; depth: number }> = [{ value: root, depth: 1 }];
   for (let next = stack.pop(); next; next = stack.pop()) {
     const { value, depth } = next;
     if (depth > DEEPEST_JSON) {
-      return Problem.malformed('too_deep', `The body is nested deeper than ${DEEPEST_JSON} levels.`);
+      return Problem.malformed('too_deep', `The JSON is nested deeper than ${DEEPEST_JSON} levels.`);
     }
     for (const [key, item] of Object.entries(value)) {
       if (!isStorable(key) || (typeof item === 'string' && !isStorable(item))) {

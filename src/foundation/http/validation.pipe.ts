@@ -21,13 +21,11 @@ function fieldErrors(issues: Issues): FieldError[] {
     const { code = 'invalid', keys } = issue as { code?: string; keys?: string[] };
     // One error a field: zod names all unknown keys of an object in one issue.
     if (code === 'unrecognized_keys' && keys) {
-      return keys
-        .slice(0, MOST_ERRORS)
-        .map(key => ({
-          path: [...path, key].join('.'),
-          code: 'unknown_field',
-          message: 'There is no such field.',
-        }));
+      return keys.slice(0, MOST_ERRORS).map(key => ({
+        path: [...path, key].join('.'),
+        code: 'unknown_field',
+        message: 'There is no such field.',
+      }));
     }
     return [{ path: path.join('.'), code, message: issue.message }];
   });

@@ -21,7 +21,7 @@ export class FileMissingError extends Error {
 /** Original files, by key (`a/b/c`, made by this application, never from a request). */
 export abstract class FileStorage {
   /** Takes a stream in without holding it in memory. */
-  abstract receive(content: Readable): Promise<ReceivedFile>;
+  abstract receive(content: AsyncIterable<Buffer>): Promise<ReceivedFile>;
   /** @throws FileMissingError */
   abstract read(key: string): Promise<Buffer>;
   /** The content from its beginning to its end. @throws FileMissingError */

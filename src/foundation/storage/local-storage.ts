@@ -22,7 +22,7 @@ export class LocalStorage extends FileStorage {
     this.incoming = join(this.root, '.incoming');
   }
 
-  async receive(content: Readable): Promise<ReceivedFile> {
+  async receive(content: AsyncIterable<Buffer>): Promise<ReceivedFile> {
     await mkdir(this.incoming, { recursive: true, mode: 0o700 });
     const path = join(this.incoming, randomUUID());
     const hash = createHash('sha256');
@@ -30,7 +30,7 @@ export class LocalStorage extends FileStorage {
     let sizeBytes = 0;
     const file = await open(path, 'wx', 0o600);
     try {
-      for await (const chunk of content as AsyncIterable<Buffer>) {
+      for await (const chunk of content) {
         if (sizeBytes < HEAD_BYTES) head.push(chunk.subarray(0, HEAD_BYTES - sizeBytes));
         sizeBytes += chunk.length;
         hash.update(chunk);

@@ -1,0 +1,377 @@
+import type { DataSource } from 'typeorm';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ENTITIES } from '../../src/app.module.js';
+import { startApplication } from '../../src/application.js';
+import { tenantDomain } from '../../src/core/authorization/permissions.js';
+import { type Env, parseEnv } from '../../src/foundation/config/env.js';
+import { IsolationError, checkCatalogue } from '../../src/foundation/database/catalogue-check.js';
+import { type DatabaseAccess, openDatabase } from '../../src/foundation/database/data-source.js';
+import { DEFAULT_LOGIN_ROLE, PLATFORM_ROLE, TENANT_ROLE } from '../../src/foundation/database/roles.js';
+import { type Tx, runTransaction } from '../../src/foundation/database/transaction.js';
+import { SERVER, TEST_SECRET, type TestDatabase, createTestDatabase } from '../setup/database.js';
+import { asSuperuser } from '../setup/superuser.js';
+
+/** Two tenants, and whatever has their id in it. */
+const A = '0199aaaa-0000-7000-8000-000000000001';
+const B = '0199bbbb-0000-7000-8000-000000000001';
+
+let database: TestDatabase;
+let env: Env;
+let access: DatabaseAccess;
+let dataSource: DataSource;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  // One connection, so that each transaction gets what the one before it left behind.
+  env = parseEnv({ ...database.env, JWT_SECRET: TEST_SECRET, ENCRYPTION_KEY: TEST_SECRET, DATABASE_POOL_SIZE: '1' });
+  await open();
+  await superuser(seed(A), seed(B));
+});
+afterAll(async () => {
+  await close();
+  await database.drop();
+});
+
+async function open(): Promise<void> {
+  access = await openDatabase(env, TEST_SECRET);
+  dataSource = access.application(ENTITIES);
+  await dataSource.initialize();
+}
+
+async function close(): Promise<void> {
+  await dataSource.destroy();
+  await access.close();
+}
+
+describe('the check at the start', () => {
+  it('passes on a migrated database', async () => {
+    await expect(checkCatalogue(dataSource)).resolves.toBeUndefined();
+  });
+
+  const policy = (condition: string) => `TO ${TENANT_ROLE} USING (${condition}) WITH CHECK (${condition})`;
+  const own = `tenant_id = (SELECT nullif(current_setting('app.tenant_id', true), '')::uuid)`;
+  it.each([
+    ['a policy is gone', 'DROP POLICY tenant_isolation ON chunks', /chunks has no policy/],
+    ['row-level security is off', 'ALTER TABLE documents DISABLE ROW LEVEL SECURITY', /documents .* switched off/],
+    ['it does not bind the owner', 'ALTER TABLE documents NO FORCE ROW LEVEL SECURITY', /documents does not force/],
+    ['another policy opens a table', `CREATE POLICY open ON kb_terms ${policy('true')}`, /open of the table kb_terms/],
+    ['… to everybody', 'CREATE POLICY open ON kb_terms USING (true)', /open of the table kb_terms/],
+    ['… for reading', `CREATE POLICY open ON kb_terms FOR SELECT TO ${TENANT_ROLE} USING (true)`, /open of the table kb_terms/],
+    ['… by an OR', `CREATE POLICY open ON kb_terms ${policy(`${own} OR term = 1`)}`, /open of the table kb_terms/],
+    ['… by a NOT', `CREATE POLICY open ON kb_terms ${policy(`NOT (${own})`)}`, /open of the table kb_terms/],
+    [
+      'a policy lets foreign rows in',
+      `DROP POLICY tenant_isolation ON members;
+       CREATE POLICY tenant_isolation ON members TO ${TENANT_ROLE} USING (${own}) WITH CHECK (true)`,
+      /tenant_isolation of the table members/,
+    ],
+    ['a new table has none', 'CREATE TABLE notes (tenant_id uuid); GRANT ALL ON notes TO enclave_tenant', /notes .* switched off/],
+    ['the running role owns a table', `ALTER TABLE kb_terms OWNER TO ${DEFAULT_LOGIN_ROLE}`, /kb_terms is owned by the role/],
+    ['one of its roles does', `ALTER TABLE kb_terms OWNER TO ${TENANT_ROLE}`, /kb_terms is owned by the role/],
+  ])('refuses where %s', async (_, statements, message) => {
+    const restore = await catalogueOf();
+    await superuser(statements);
+    try {
+      const failure = await checkCatalogue(dataSource).catch((error: unknown) => error);
+      expect(failure).toBeInstanceOf(IsolationError);
+      expect((failure as Error).message).toMatch(message);
+    } finally {
+      await superuser(...restore);
+    }
+    await expect(checkCatalogue(dataSource)).resolves.toBeUndefined();
+  });
+
+  /** Roles belong to the whole server, on which other tests run: this one is nobody else's. */
+  const probe = `enclave_probe_${process.pid}`;
+
+  it.each([
+    ['bypasses row-level security', 'BYPASSRLS', `${probe} has BYPASSRLS`],
+    ['is a superuser', 'SUPERUSER', `${probe} is a superuser`],
+  ])('refuses a running role that %s', async (_, attribute, message) => {
+    await superuser(`CREATE ROLE ${probe} LOGIN PASSWORD 'probe' ${attribute}; GRANT ${TENANT_ROLE} TO ${probe}`);
+    try {
+      await expect(asLogin(probe, checkCatalogue)).rejects.toThrow(message);
+    } finally {
+      await superuser(`DROP OWNED BY ${probe}; DROP ROLE ${probe}`);
+    }
+  });
+
+  it('refuses a running role that may become one that bypasses it', async () => {
+    await superuser(
+      `CREATE ROLE ${probe} LOGIN PASSWORD 'probe' NOINHERIT; CREATE ROLE ${probe}_strong BYPASSRLS;
+       GRANT ${TENANT_ROLE}, ${probe}_strong TO ${probe}`,
+    );
+    try {
+      await expect(asLogin(probe, checkCatalogue)).rejects.toThrow(`${probe}_strong has BYPASSRLS`);
+    } finally {
+      await superuser(`DROP ROLE ${probe}; DROP ROLE ${probe}_strong`);
+    }
+  });
+});
+
+describe('a start', () => {
+  const start = async () => {
+    const application = await startApplication(env, { http: false, jobs: false });
+    await application.close();
+  };
+  const changed = async (statement: string, work: () => Promise<void>, undo: string[]) => {
+    await superuser(statement);
+    await close();
+    try {
+      await work();
+    } finally {
+      await open();
+      await superuser(...undo);
+    }
+  };
+
+  it('is refused without a table’s policy', async () => {
+    const undo = await catalogueOf();
+    await changed('DROP POLICY tenant_isolation ON chunk_vectors', () => expect(start()).rejects.toThrow(/table chunk_vectors/), undo);
+  });
+
+  it.skipIf(SERVER)('is refused while the role of tenants has BYPASSRLS', async () => {
+    await changed(
+      `ALTER ROLE ${TENANT_ROLE} BYPASSRLS`,
+      () => expect(start()).rejects.toThrow(`The role ${TENANT_ROLE} has BYPASSRLS`),
+      [`ALTER ROLE ${TENANT_ROLE} NOBYPASSRLS`],
+    );
+  });
+});
+
+describe('every table with a tenant', () => {
+  it('is seeded by this test', async () => {
+    for (const table of await tenantTables()) {
+      const rows = await superuser(`SELECT ${table.column}::text AS tenant FROM ${table.name} WHERE ${table.column} IN ('${A}', '${B}')`);
+      expect(new Set(rows.map(row => row['tenant'])), table.name).toEqual(new Set([A, B]));
+    }
+  });
+
+  it('shows no row without a context, and none to a tenant that does not exist', async () => {
+    for (const tenant of [null, '', '0199cccc-0000-7000-8000-000000000001']) {
+      for (const { name } of await tenantTables()) {
+        expect(await asTenant(tenant, tx => tx.query(`SELECT * FROM ${name}`)), name).toEqual([]);
+      }
+    }
+  });
+
+  it('shows a tenant its own rows alone', async () => {
+    for (const { name, column } of await tenantTables()) {
+      const rows = await asTenant(A, tx => tx.query(`SELECT ${column} AS tenant FROM ${name}`));
+      expect(new Set(rows.map(row => row['tenant'])), name).toEqual(new Set([A]));
+    }
+  });
+
+  it('takes no row of another tenant, new or changed', async () => {
+    for (const { name, writable } of await tenantTables()) {
+      const columns = writable.join(', ');
+      // The tenant's own row, with the other tenant's id wherever its own stands.
+      const foreign = `SELECT ${columns} FROM jsonb_populate_record(null::${name}, replace(to_jsonb(t)::text, '${A}', '${B}')::jsonb)`;
+      const refused = (statement: string) =>
+        expect(asTenant(A, tx => tx.query(statement)), statement).rejects.toThrow(
+          // Of the register of tenants a tenant may not make rows at all.
+          name === 'tenants' ? /row-level security|permission denied/ : /row-level security/,
+        );
+      await refused(`INSERT INTO ${name} (${columns}) SELECT f.* FROM ${name} t, LATERAL (${foreign}) f`);
+      await refused(`UPDATE ${name} t SET (${columns}) = (${foreign})`);
+    }
+  });
+
+  it('keeps the rows of another tenant from being changed or deleted', async () => {
+    for (const { name, column, writable } of await tenantTables()) {
+      const before = await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`);
+      const changed = await asTenant(A, tx => tx.query(`UPDATE ${name} SET ${writable[0]} = ${writable[0]} WHERE ${column} = '${B}'`));
+      expect(changed[1], name).toBe(0);
+      if (name !== 'tenants') await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`));
+      expect(await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`), name).toEqual(before);
+    }
+  });
+
+  it('refers to other tables of tenants by the tenant too', async () => {
+    // Foreign keys are checked past row-level security.
+    const keys = await superuser(`
+      SELECT c.conrelid::regclass || ' -> ' || c.confrelid::regclass AS name
+      FROM pg_constraint c
+      WHERE c.contype = 'f' AND c.connamespace = 'public'::regnamespace AND c.confrelid <> 'tenants'::regclass
+        AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.confrelid AND a.attname = 'tenant_id')
+        AND NOT EXISTS (
+          SELECT FROM unnest(c.conkey, c.confkey) AS k(own, other)
+          JOIN pg_attribute o ON o.attrelid = c.conrelid AND o.attnum = k.own AND o.attname = 'tenant_id'
+          JOIN pg_attribute p ON p.attrelid = c.confrelid AND p.attnum = k.other AND p.attname = 'tenant_id')`);
+    expect(keys).toEqual([]);
+  });
+
+  it('refuses a reference into another tenant', async () => {
+    const into = (statement: string) => expect(asTenant(A, tx => tx.query(statement)), statement).rejects.toThrow(/foreign key/);
+    await into(`UPDATE documents SET kb_id = '${idOf(B, 'kb')}', content_sha256 = 'y'`);
+    await into(`UPDATE chunks SET document_id = '${idOf(B, 'document')}', ordinal = ordinal + 2`);
+    await into(`UPDATE chunk_vectors SET chunk_id = '${idOf(B, 'unused')}'`);
+    await into(`UPDATE kb_terms SET kb_id = '${idOf(B, 'kb')}', term = 2`);
+  });
+});
+
+describe('the role of the platform', () => {
+  it.each(['chunks', 'chunk_vectors', 'kb_terms', 'knowledge_bases'])('may not touch %s', async table => {
+    for (const statement of [`SELECT FROM ${table}`, `DELETE FROM ${table}`, `UPDATE ${table} SET tenant_id = tenant_id`]) {
+      await expect(asPlatform(tx => tx.query(statement)), statement).rejects.toThrow(/permission denied/);
+    }
+  });
+
+  it('sees of documents that they wait, and nothing of what is in them', async () => {
+    const columns = await superuser(
+      `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'documents'::regclass AND attnum > 0 AND NOT attisdropped
+       AND has_column_privilege('${PLATFORM_ROLE}', 'documents', attname, 'SELECT') ORDER BY 1`,
+    );
+    expect(columns.map(column => column['name'])).toEqual([
+      'attempts', 'created_at', 'id', 'interruptions', 'lease_expires_at', 'run_after', 'status', 'tenant_id',
+    ]);
+    await expect(asPlatform(tx => tx.query('SELECT title FROM documents'))).rejects.toThrow(/permission denied/);
+    expect(await asPlatform(tx => tx.query('SELECT id FROM documents'))).toHaveLength(2);
+  });
+
+  it('is no way around for a tenant', async () => {
+    await expect(asTenant(A, tx => tx.query('SELECT password_hash FROM users'))).rejects.toThrow(/permission denied/);
+    await expect(asTenant(A, tx => tx.query('SELECT * FROM auth_sessions'))).rejects.toThrow(/permission denied/);
+    const users = await asTenant(A, tx => tx.query('SELECT id FROM users'));
+    expect(users).toEqual([{ id: idOf(A, 'user') }]);
+  });
+});
+
+describe('a pooled connection', () => {
+  const left = async () => {
+    const [row] = await dataSource.query(
+      `SELECT current_user AS user, nullif(current_setting('app.tenant_id', true), '') AS tenant,
+              nullif(current_setting('app.user_id', true), '') AS member`,
+    );
+    return row as Record<string, string | null>;
+  };
+  const clean = { user: DEFAULT_LOGIN_ROLE, tenant: null, member: null };
+  const entering = (work: (tx: Tx) => Promise<unknown>) =>
+    runTransaction(dataSource, `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${A}'; SET LOCAL app.user_id = '${A}'`, work);
+
+  beforeEach(async () => {
+    await entering(async tx => {
+      const [row] = await tx.query(`SELECT current_user AS user, current_setting('app.tenant_id') AS tenant`);
+      expect(row).toEqual({ user: TENANT_ROLE, tenant: A });
+    });
+  });
+  afterEach(async () => {
+    expect(await left()).toEqual(clean);
+    await expect(dataSource.query('SELECT * FROM documents')).rejects.toThrow(/permission denied/);
+  });
+
+  it('carries nothing over after success', async () => {
+    expect(await left()).toEqual(clean);
+  });
+
+  it('nor after an error of the work, or of the database', async () => {
+    await expect(entering(() => Promise.reject(new Error('the work failed')))).rejects.toThrow('the work failed');
+    expect(await left()).toEqual(clean);
+    await expect(entering(tx => tx.query('SELECT 1 / 0'))).rejects.toThrow(/division by zero/);
+  });
+
+  it('nor after an error that the work has swallowed', async () => {
+    await expect(entering(tx => tx.query('SELECT 1 / 0').catch(() => undefined))).rejects.toThrow(/rolled back/);
+  });
+
+  it.runIf(SERVER)('nor after a cancelled query', async () => {
+    const slow = entering(async tx => {
+      await tx.query('SET LOCAL statement_timeout = 50');
+      await tx.query('SELECT pg_sleep(10)');
+    });
+    await expect(slow).rejects.toThrow(/statement timeout/);
+  });
+
+  it.runIf(SERVER)('nor after it was cut', async () => {
+    await expect(entering(tx => tx.query('SELECT pg_terminate_backend(pg_backend_pid())'))).rejects.toThrow();
+  });
+});
+
+/** @returns the rows of the last statement */
+async function superuser(...statements: string[]): Promise<Array<Record<string, string>>> {
+  return asSuperuser(env, dataSource, async client => {
+    let rows: Array<Record<string, string>> = [];
+    for (const statement of statements) rows = (await client.query(statement)).rows as typeof rows;
+    return rows;
+  });
+}
+
+function asTenant(tenant: string | null, work: (tx: Tx) => Promise<any[]>) {
+  const context = tenant === null ? '' : `; SET LOCAL app.tenant_id = '${tenant}'`;
+  return runTransaction(dataSource, `SET LOCAL ROLE ${TENANT_ROLE}${context}`, work);
+}
+
+const asPlatform = (work: (tx: Tx) => Promise<unknown>) => runTransaction(dataSource, `SET LOCAL ROLE ${PLATFORM_ROLE}`, work);
+
+/** As the only session of the embedded database, or in one of its own. */
+async function asLogin(role: string, work: (as: DataSource) => Promise<void>): Promise<void> {
+  if (env.database.mode === 'server') {
+    const url = new URL(access.url as string);
+    url.username = role;
+    url.password = 'probe';
+    const other = (await openDatabase({ ...env, database: { ...env.database, url: url.href } }, TEST_SECRET)).application([]);
+    await other.initialize();
+    await work(other).finally(() => other.destroy());
+  } else {
+    await dataSource.query(`SET SESSION AUTHORIZATION ${role}`);
+    await work(dataSource).finally(() => dataSource.query(`SET SESSION AUTHORIZATION ${DEFAULT_LOGIN_ROLE}`));
+  }
+}
+
+/** What brings policies, owners and switches back to how they are now. */
+async function catalogueOf(): Promise<string[]> {
+  const rows = await superuser(`
+    SELECT format('DO $$ BEGIN IF to_regclass(''public.notes'') IS NOT NULL THEN DROP TABLE notes; END IF; END $$') AS statement
+    UNION ALL SELECT 'DROP POLICY IF EXISTS open ON kb_terms'
+    UNION ALL SELECT format('ALTER TABLE %s OWNER TO %I; ALTER TABLE %1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
+                            c.oid::regclass, pg_get_userbyid(c.relowner))
+    FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relforcerowsecurity
+    UNION ALL SELECT format('DROP POLICY IF EXISTS %I ON %s; CREATE POLICY %1$I ON %2$s TO ${TENANT_ROLE} USING (%3$s) WITH CHECK (%4$s)',
+                            polname, polrelid::regclass, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+    FROM pg_policy WHERE polname = 'tenant_isolation'
+    -- An owner's privileges go with the table.
+    UNION ALL SELECT 'GRANT SELECT, INSERT, UPDATE, DELETE ON kb_terms TO ${TENANT_ROLE}'`);
+  return rows.map(row => row['statement'] as string);
+}
+
+interface TenantTable {
+  name: string;
+  /** Where the tenant stands: `id` in the register of tenants. */
+  column: string;
+  writable: string[];
+}
+
+async function tenantTables(): Promise<TenantTable[]> {
+  const rows = await superuser(`
+    SELECT c.relname AS name, CASE c.relname WHEN 'tenants' THEN 'id' ELSE 'tenant_id' END AS column,
+           json_agg(a.attname) FILTER (WHERE a.attgenerated = '') AS writable
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    GROUP BY c.relname HAVING c.relname = 'tenants' OR bool_or(a.attname = 'tenant_id') ORDER BY 1`);
+  expect(rows.length).toBeGreaterThanOrEqual(7);
+  return rows as unknown as TenantTable[];
+}
+
+function idOf(tenant: string, what: string): string {
+  const number = ['user', 'kb', 'document', 'chunk', 'unused'].indexOf(what) + 2;
+  return tenant.replace(/1$/, String(number));
+}
+
+/** One row of this tenant in every table that keeps any. */
+function seed(tenant: string): string {
+  const [user, kb, document, chunk] = ['user', 'kb', 'document', 'chunk'].map(what => idOf(tenant, what));
+  return `
+    INSERT INTO users (id, email, display_name, password_hash) VALUES ('${user}', '${user}@example.com', 'Somebody', 'x');
+    INSERT INTO tenants (id, name, display_name) VALUES ('${tenant}', 't-${tenant}', 'Tenant');
+    INSERT INTO members (tenant_id, user_id) VALUES ('${tenant}', '${user}');
+    INSERT INTO casbin_rule (ptype, v0, v1, v2) VALUES ('g', '${user}', 'owner', '${tenantDomain(tenant)}');
+    INSERT INTO knowledge_bases (id, tenant_id, name, slug) VALUES ('${kb}', '${tenant}', 'Docs', 'docs');
+    INSERT INTO documents (id, tenant_id, kb_id, title, source, mime_type, size_bytes, content_sha256)
+      VALUES ('${document}', '${tenant}', '${kb}', 'A secret title', 'text', 'text/plain', 1, 'x');
+    INSERT INTO chunks (id, tenant_id, kb_id, document_id, ordinal, text, start_offset, end_offset, token_count)
+      VALUES ('${chunk}', '${tenant}', '${kb}', '${document}', 0, 'A secret text', 0, 13, 3),
+             ('${idOf(tenant, 'unused')}', '${tenant}', '${kb}', '${document}', 1, 'A chunk without a vector', 13, 37, 5);
+    INSERT INTO chunk_vectors (chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical)
+      VALUES ('${chunk}', '${tenant}', '${kb}', '${document}', 2, '[1,0]', '{1:1}/268435456');
+    INSERT INTO kb_terms (tenant_id, kb_id, term, document_frequency) VALUES ('${tenant}', '${kb}', 1, 1);`;
+}

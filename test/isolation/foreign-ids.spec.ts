@@ -1,0 +1,302 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { DataSource } from 'typeorm';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { BUILT_IN_ROLES } from '../../src/core/authorization/permissions.js';
+import { type GuardedRoute, RouteAccess } from '../../src/core/authorization/route-access.js';
+import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
+import { type TestApplication, startTestApplication } from '../setup/application.js';
+import type { Answer, Client } from '../setup/client.js';
+import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
+import { asSuperuser } from '../setup/superuser.js';
+
+/** What a path of one tenant may name. */
+type Ids = Record<string, string>;
+
+let app: TestApplication;
+let routes: GuardedRoute[];
+/** By route: the fields of its body that take an id. */
+let bodies: Map<string, string[]>;
+/** Tenant A, the victim, and B, whose people try. */
+let a: Ids;
+let b: Ids;
+let secrets: string[];
+let credentials: Map<string, Client>;
+let before: string;
+
+beforeAll(async () => {
+  app = await startTestApplication();
+  [a, b] = [await createTenant('victim'), await createTenant('intruder')];
+  credentials = new Map();
+  for (const role of BUILT_IN_ROLES) {
+    await app.createMember('victim', role);
+    credentials.set(role, (await app.createMember('intruder', role)).client);
+  }
+  credentials.set('stranger', (await app.createUser()).client);
+  credentials.set('platform admin', app.admin);
+  routes = app.application.nest.get(RouteAccess, { strict: false }).list();
+  bodies = await requestIdFields();
+  secrets = await idsOf(a['tenant'] as string);
+  before = await checksum();
+});
+afterAll(() => app?.close());
+
+afterEach(async () => {
+  expect(await checksum(), 'what tenant A keeps').toBe(before);
+});
+
+describe('a path', () => {
+  it('names every parameter that these tests know', () => {
+    const parameters = new Set(routes.flatMap(route => parametersOf(route)));
+    expect([...parameters].filter(name => !(name in a))).toEqual([]);
+  });
+
+  it.each(['tenant', 'tenant name', 'kb', 'kb slug', 'document', 'user'])(
+    'with the foreign %s is answered as if it named nothing',
+    async kind => {
+      const parameter = kind.split(' ', 1)[0] as string;
+      for (const route of routes.filter(candidate => parametersOf(candidate).includes(parameter))) {
+        // The platform admin may enter both tenants, but finds nothing of one in the other.
+        for (const [who, client] of credentials) {
+          if (parameter === 'tenant' && who === 'platform admin') continue;
+          // Below a foreign tenant stands what really is there; below one's own only the one parameter is foreign.
+          const base = parameter === 'tenant' ? a : b;
+          const foreign = await call(client, route, { ...base, [parameter]: a[kind] as string });
+          const unknown = await call(client, route, { ...base, [parameter]: nameOfNothing(kind) });
+          expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
+          expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
+          const mayTry = parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
+          if (mayTry) expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
+        }
+      }
+    },
+  );
+
+  it('that mixes the parts of both tenants leads nowhere', async () => {
+    const owner = credentials.get('owner') as Client;
+    for (const route of routes.filter(candidate => parametersOf(candidate).includes('document'))) {
+      const mixed = await call(owner, route, { ...a, tenant: b['tenant'] as string });
+      const unknown = await call(owner, route, { ...b, kb: randomUUID(), document: randomUUID() });
+      expectSame(mixed, unknown, keyOf(route));
+      expect(mixed.status, keyOf(route)).toBe(404);
+    }
+  });
+});
+
+describe('a tenant named beside the path', () => {
+  it('in the header or the query is answered as if there were none of that name', async () => {
+    for (const route of routes.filter(({ permission }) => permission !== null)) {
+      for (const [who, client] of credentials) {
+        if (who === 'platform admin') continue;
+        for (const kind of ['tenant', 'tenant name']) {
+          const named = (value: string) => [
+            call(client.withHeaders({ 'x-tenant-id': value }), route, b),
+            call(client, route, b, { query: `?tenant=${value}` }),
+          ];
+          const foreign = await Promise.all(named(a[kind] as string));
+          const unknown = await Promise.all(named(nameOfNothing(kind)));
+          foreign.forEach((answer, index) => {
+            expectSame(answer, unknown[index] as Answer, `${who}: ${keyOf(route)}`);
+            expect(answer.status, `${who}: ${keyOf(route)}`).toBe(404);
+          });
+        }
+      }
+    }
+  });
+
+  it('in the body is answered as if there were none of that name', async () => {
+    for (const route of routes.filter(candidate => candidate.permission !== null && isJson(keyOf(candidate)))) {
+      for (const [who, client] of credentials) {
+        if (who === 'platform admin') continue;
+        const send = (value: string) => call(client, route, b, { fields: { tenant_id: value } });
+        const foreign = await send(a['tenant'] as string);
+        expectSame(foreign, await send(randomUUID()), `${who}: ${keyOf(route)}`);
+        expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
+      }
+    }
+  });
+});
+
+describe('an id in a body', () => {
+  it('stands in no field that these tests do not know', () => {
+    const fields = [...bodies].flatMap(([key, names]) => names.map(name => `${key} ${name}`));
+    expect(fields.toSorted()).toEqual([
+      // Users belong to the installation; a tenant may take in any of them.
+      'POST /tenants parent_id',
+      'POST /tenants/:tenant/kbs/:kb/query filter.document_ids',
+      'POST /tenants/:tenant/kbs/:kb/search filter.document_ids',
+      'POST /tenants/:tenant/members user_id',
+    ]);
+  });
+
+  it('finds nothing of another tenant’s documents', async () => {
+    for (const what of ['search', 'query']) {
+      for (const [who, client] of credentials) {
+        const path = `/tenants/intruder/kbs/docs/${what}`;
+        const ask = (id: string) => client.post(path, { query: 'What is the launch code?', filter: { document_ids: [id] } });
+        const foreign = await ask(a['document'] as string);
+        const unknown = await ask(randomUUID());
+        delete foreign.body.latency_ms;
+        delete unknown.body.latency_ms;
+        expectSame(foreign, unknown, `${who}: ${what}`);
+        if (foreign.status === 200) expect(foreign.body.passages, `${who}: ${what}`).toEqual([]);
+      }
+    }
+  });
+
+  it.each(['tenant', 'tenant name'])('signs nobody in to a foreign %s', async kind => {
+    const { client, email, password } = await app.createUser();
+    for (const [path, fields] of [
+      ['/auth/switch-tenant', {}],
+      ['/auth/login', { email, password }],
+    ] as const) {
+      const foreign = await client.post(path, { ...fields, tenant: a[kind] });
+      expectSame(foreign, await client.post(path, { ...fields, tenant: nameOfNothing(kind) }), path);
+      expect(foreign.status, path).toBe(404);
+    }
+  });
+});
+
+describe('what one’s own tenant shows', () => {
+  it('has no id of another in it', async () => {
+    for (const route of routes.filter(({ method, permission }) => method === 'GET' && permission !== null)) {
+      for (const [who, client] of credentials) {
+        if (who === 'platform admin' && parametersOf(route).length === 0) continue;
+        const answer = await call(client, route, b);
+        const text = JSON.stringify(answer.body);
+        expect(secrets.filter(id => text.includes(id)), `${who}: ${keyOf(route)}`).toEqual([]);
+        if (who === 'owner' && !route.permission?.startsWith('platform:')) expect(answer.status, keyOf(route)).toBe(200);
+      }
+    }
+  });
+});
+
+it('has an example for every route with a body', () => {
+  expect([...bodies.keys()].filter(key => !(key in EXAMPLE_BODIES))).toEqual([]);
+});
+
+async function createTenant(name: string): Promise<Ids> {
+  const tenant = await app.createTenant(name);
+  const slug = `plans-of-${name}`;
+  const { body: kb } = await app.admin.post(`/tenants/${name}/kbs`, { name: slug });
+  const text = `# Launch\n\nThe launch code of the ${name} is four eight fifteen.`;
+  const { body: document } = await app.admin.post(`/tenants/${name}/kbs/${slug}/documents/text`, { text });
+  await app.settled(name, document.id, slug);
+  await app.addText(name, `The warranty of the ${name} lasts two years.`);
+  const member = await app.createMember(name, 'viewer');
+  return {
+    tenant: tenant.id,
+    'tenant name': name,
+    kb: kb.id,
+    'kb slug': slug,
+    document: document.id,
+    user: member.id,
+  };
+}
+
+const nameOfNothing = (kind: string): string => (/ (name|slug)$/.test(kind) ? `no-such-${randomUUID().slice(0, 8)}` : randomUUID());
+
+const keyOf = ({ method, path }: GuardedRoute): string => `${method} ${path}`;
+
+const parametersOf = ({ path }: GuardedRoute): string[] => [...path.matchAll(/:(\w+)/g)].map(match => match[1] as string);
+
+function call(
+  client: Client,
+  route: GuardedRoute,
+  ids: Ids,
+  { query = '', fields = {} }: { query?: string; fields?: Record<string, unknown> } = {},
+): Promise<Answer> {
+  const example = EXAMPLE_BODIES[keyOf(route)]?.();
+  const path = route.path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(ids[name] ?? 'missing'));
+  return client.send(route.method, path + query, example instanceof FormData ? example : example && { ...example, ...fields });
+}
+
+function isJson(key: string): boolean {
+  const example = EXAMPLE_BODIES[key];
+  return example !== undefined && !(example() instanceof FormData);
+}
+
+/** Status and body, but for the two members that every problem has to itself. */
+function expectSame(actual: Answer, expected: Answer, what: string): void {
+  const told = ({ status, body }: Answer) => ({ status, body: { ...body, instance: null, request_id: null } });
+  expect(told(actual), what).toEqual(told(expected));
+}
+
+/** Dotted paths of the fields that take a UUID, by route (`METHOD /path` as the router writes it), of every body. */
+async function requestIdFields(): Promise<Map<string, string[]>> {
+  const { body: api } = await app.anonymous.get('//openapi.json');
+  const bodies = new Map<string, string[]>();
+  for (const [path, operations] of Object.entries<any>(api.paths)) {
+    for (const [method, operation] of Object.entries<any>(operations)) {
+      const content = Object.values<any>(operation.requestBody?.content ?? {})[0];
+      const key = `${method.toUpperCase()} ${path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1')}`;
+      if (content) bodies.set(key, [...new Set(idFields(api, content.schema))]);
+    }
+  }
+  return bodies;
+}
+
+/** @param above references that led here: free JSON refers to itself */
+function idFields(api: any, schema: any, path = '', above: string[] = []): string[] {
+  if (typeof schema !== 'object' || schema === null || above.includes(schema.$ref)) return [];
+  if (schema.$ref) {
+    const name = schema.$ref.split('/').at(-1);
+    return idFields(api, api.components.schemas[name], path, [...above, schema.$ref]);
+  }
+  if (schema.format === 'uuid') return [path];
+  const alternatives = [schema.items, ...(schema.anyOf ?? []), ...(schema.allOf ?? []), ...(schema.oneOf ?? [])];
+  return [
+    ...Object.entries(schema.properties ?? {}).flatMap(([name, field]) =>
+      idFields(api, field, path ? `${path}.${name}` : name, above),
+    ),
+    ...alternatives.flatMap(alternative => idFields(api, alternative, path, above)),
+  ];
+}
+
+/** Of every row and every file of tenant A. */
+async function checksum(): Promise<string> {
+  const id = a['tenant'] as string;
+  const rows = await rowsOf(id);
+  const folder = join(app.env.dataDir, 'files', id);
+  const names = existsSync(folder) ? (readdirSync(folder, { recursive: true, withFileTypes: true })) : [];
+  const files = names
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.parentPath, entry.name))
+    .toSorted()
+    .map(path => [path, createHash('sha256').update(readFileSync(path)).digest('hex')]);
+  expect(files.length, 'files of tenant A').toBe(2);
+  return JSON.stringify([rows, files], null, 1);
+}
+
+/** Every id in a row of this tenant, its members' too. */
+async function idsOf(tenantId: string): Promise<string[]> {
+  const text = JSON.stringify(await rowsOf(tenantId));
+  const found = new Set(text.match(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g));
+  // Whoever set both tenants up stands in both.
+  const { body: admin } = await app.admin.get('/auth/me');
+  found.delete(admin.id);
+  expect(found.size).toBeGreaterThan(10);
+  return [...found];
+}
+
+function rowsOf(tenantId: string): Promise<Record<string, string[]>> {
+  const dataSource = app.application.nest.get<DataSource>(APPLICATION_DATA_SOURCE, { strict: false });
+  return asSuperuser(app.env, dataSource, async client => {
+    const { rows: tables } = await client.query(
+      `SELECT table_name AS name FROM information_schema.columns
+       WHERE table_schema = 'public' AND column_name = 'tenant_id' ORDER BY 1`,
+    );
+    expect(tables.length).toBeGreaterThanOrEqual(7);
+    const contents: Record<string, string[]> = {};
+    for (const [table, condition] of [
+      ...tables.map(({ name }) => [name, 'tenant_id = $1']),
+      ['tenants', 'id = $1'],
+      ['users', 'id IN (SELECT user_id FROM members WHERE tenant_id = $1)'],
+    ]) {
+      const { rows } = await client.query(`SELECT t::text AS row FROM ${table} t WHERE ${condition} ORDER BY 1`, [tenantId]);
+      contents[table] = rows.map(({ row }) => row);
+    }
+    return contents;
+  });
+}
