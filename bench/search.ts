@@ -2,7 +2,7 @@
  * Search through the whole stack (token, tenant, permission, validation, BM25 and vectors under row-level security)
  * against the bare endpoint of `bare-endpoint.ts`: same rows, same questions, same embedding server, in turns.
  *
- *   npm run bench -- search [--seconds 8] [--clients 1,16] [--chunks 2000]
+ *   npm run bench -- search [--seconds 8] [--clients 1,16] [--chunks 2000] [--cpu-prof <folder>]
  *
  * Runs on a database of its own on the server of DATABASE_ADMIN_URL; without one our side runs embedded, and alone.
  */
@@ -27,7 +27,8 @@ const { values: options } = parseArgs({
 });
 /** A measurement is this many turns; between them the other sides have theirs, so that drift of the machine hits all. */
 const TURNS = 2;
-const WARM_UP_SECONDS = 3;
+/** Until the code is compiled by V8 and the statements are planned by PostgreSQL, on every connection. */
+const WARM_UP = { clients: 16, requests: 2_000 };
 const OTHER_TENANTS = { count: 4, chunks: 500 };
 const CHUNKS_PER_DOCUMENT = 20;
 const SENTENCES_PER_CHUNK = 8;
@@ -61,7 +62,7 @@ try {
   const embeddingUrl = `${model.url}/v1`;
   const kb = await fill(installation, embeddingUrl);
   const sides = await startSides(kb, embeddingUrl);
-  for (const side of sides) await load(side, 4, WARM_UP_SECONDS);
+  for (const side of sides) await load(side, WARM_UP.clients, { amount: WARM_UP.requests });
   for (const clients of options.clients.split(',').map(Number))
     report(clients, await measure(sides, clients));
 } finally {
@@ -188,7 +189,7 @@ async function measure(sides: Side[], clients: number): Promise<Map<Side, Measur
   for (let turn = 0; turn < TURNS; turn++) {
     for (const [side, result] of results) {
       const before = [(await side.process.usage()).cpu, await databaseCpu()] as const;
-      const { seconds, latencies } = await load(side, clients, Number(options.seconds) / TURNS);
+      const { seconds, latencies } = await load(side, clients, { duration: Number(options.seconds) / TURNS });
       const after = [(await side.process.usage()).cpu, await databaseCpu()] as const;
       result.seconds += seconds;
       result.latencies.push(...latencies);
@@ -205,7 +206,7 @@ async function measure(sides: Side[], clients: number): Promise<Map<Side, Measur
 async function load(
   { name, process: server, request }: Side,
   clients: number,
-  seconds: number,
+  extent: { amount: number } | { duration: number },
 ): Promise<{ seconds: number; latencies: number[] }> {
   const latencies: number[] = [];
   const statuses = new Map<number, number>();
@@ -214,7 +215,7 @@ async function load(
       {
         url: server.url,
         connections: clients,
-        duration: seconds,
+        ...extent,
         requests: [
           {
             method: 'POST',

@@ -63,7 +63,9 @@ export async function startApplication(env: Env, role: ProcessRole): Promise<App
     await checkCatalogue(dataSource);
 
     const module = AppModule.forRoot({ env, secrets, dataSource, databaseUrl: access.url, role });
-    const { nest, listen, drain } = role.http ? await createHttp(env, module) : await createContext(env, module);
+    const { nest, listen, drain } = role.http
+      ? await createHttp(env, module)
+      : await createContext(env, module);
     closing.push(() => {
       // New requests are refused from here on, not from when the last one before it, or the last job, has ended.
       drain();

@@ -12,8 +12,20 @@ const FLOORS = ['foundation', 'core', 'features', 'entry'];
 const ROOMS: Record<string, string[]> = {
   core: ['tenancy', 'events', 'audit', 'authorization', 'usage', 'quotas', 'models'],
   features: [
-    ...['users', 'members', 'tenants', 'api-tokens', 'knowledge-bases', 'documents', 'ingestion', 'retrieval', 'agents'],
-    ...['rag-query', 'notifications', 'webhooks', 'analytics', 'data-lifecycle'],
+    'users',
+    'members',
+    'tenants',
+    'api-tokens',
+    'knowledge-bases',
+    'documents',
+    'ingestion',
+    'retrieval',
+    'agents',
+    'rag-query',
+    'notifications',
+    'webhooks',
+    'analytics',
+    'data-lifecycle',
   ],
 };
 
@@ -83,7 +95,9 @@ const RULES: Array<{ rule: string; check: (sources: SourceFile[]) => string[]; b
   {
     rule: 'the platform’s door is opened by few',
     check: platformDatabaseUsers,
-    broken: [source('src/features/retrieval/retrieval.service.ts', ['src/core/tenancy/platform-database.ts'])],
+    broken: [
+      source('src/features/retrieval/retrieval.service.ts', ['src/core/tenancy/platform-database.ts']),
+    ],
   },
   {
     rule: 'the data source stays behind the two doors',
@@ -189,7 +203,9 @@ function unknownRooms(sources: SourceFile[]): string[] {
 function cycles(sources: SourceFile[]): string[] {
   const roomOf = (path: string) => path.split('/').slice(0, 3).join('/');
   const rooms = edges(sources)
-    .filter(([from, to]) => from.split('/').length > 3 && to.split('/').length > 3 && roomOf(from) !== roomOf(to))
+    .filter(
+      ([from, to]) => from.split('/').length > 3 && to.split('/').length > 3 && roomOf(from) !== roomOf(to),
+    )
     .map(([from, to]): [string, string] => [roomOf(from), roomOf(to)]);
   return [...circlesIn(edges(sources)), ...circlesIn(rooms)];
 }
@@ -216,10 +232,13 @@ function circlesIn(graph: Array<[from: string, to: string]>): string[] {
 function strayQueries(sources: SourceFile[]): string[] {
   const home = /\.repository\.ts$|^src\/core\/tenancy\/|^src\/foundation\/database\/|^migrations\//;
   const calls = /\.query\s*(<[^(]*>)?\s*\(|\bqueryPrepared\b|\bcreateQueryBuilder\b|\bgetRepository\b/;
-  const statement = /[`'"]\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|ALTER|CREATE|DROP|SET LOCAL)\s[^`'"]*/;
+  const statement =
+    /[`'"]\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|ALTER|CREATE|DROP|SET LOCAL)\s[^`'"]*/;
   const sql = /\b(FROM|WHERE|VALUES|SET|TABLE|ROLE|RETURNING)\b/;
   return sources
-    .filter(({ path, text }) => !home.test(path) && (calls.test(text) || sql.test(statement.exec(text)?.[0] ?? '')))
+    .filter(
+      ({ path, text }) => !home.test(path) && (calls.test(text) || sql.test(statement.exec(text)?.[0] ?? '')),
+    )
     .map(({ path }) => path);
 }
 
@@ -234,7 +253,12 @@ function dataSourceUsers(sources: SourceFile[]): string[] {
   return sources
     .filter(imports('src/foundation/database/tokens.ts'))
     .map(({ path }) => path)
-    .filter(path => !/^src\/(core\/tenancy\/(tenant|platform)-database|foundation\/database\/database\.module)\.ts$/.test(path));
+    .filter(
+      path =>
+        !/^src\/(core\/tenancy\/(tenant|platform)-database|foundation\/database\/database\.module)\.ts$/.test(
+          path,
+        ),
+    );
 }
 
 function environmentReaders(sources: SourceFile[]): string[] {
@@ -242,7 +266,9 @@ function environmentReaders(sources: SourceFile[]): string[] {
     .filter(({ path, text }) => {
       if (path.startsWith('src/foundation/config/')) return false;
       // The processes hand it on whole, and look at nothing in it themselves.
-      const rest = ['src/process.ts', 'src/cli.ts'].includes(path) ? text.replaceAll('parseEnv(process.env)', '') : text;
+      const rest = ['src/process.ts', 'src/cli.ts'].includes(path)
+        ? text.replaceAll('parseEnv(process.env)', '')
+        : text;
       return /\bprocess\.env\b|\bfrom 'node:process'/.test(rest);
     })
     .map(({ path }) => path);
@@ -254,7 +280,13 @@ function barrels(sources: SourceFile[]): string[] {
 
 function vagueFolders(sources: SourceFile[]): string[] {
   const vague = ['utils', 'util', 'helpers', 'helper', 'common', 'shared', 'misc', 'lib'];
-  return sources.map(({ path }) => path).filter(path => dirname(path).split('/').some(folder => vague.includes(folder)));
+  return sources
+    .map(({ path }) => path)
+    .filter(path =>
+      dirname(path)
+        .split('/')
+        .some(folder => vague.includes(folder)),
+    );
 }
 
 function longFiles(sources: SourceFile[]): string[] {

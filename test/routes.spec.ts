@@ -19,19 +19,22 @@ describe('the routes of the application', () => {
   it('are these, each with its permission', async () => {
     const lines = routes
       .toSorted((a, b) => a.path.localeCompare(b.path) || a.method.localeCompare(b.method))
-      .map(({ method, path, permission }) => `${method.padEnd(7)}${path.padEnd(61)}${permission ?? 'public'}\n`);
+      .map(
+        ({ method, path, permission }) => `${method.padEnd(7)}${path.padEnd(61)}${permission ?? 'public'}\n`,
+      );
     await expect(lines.join('')).toMatchFileSnapshot('__snapshots__/routes.txt');
   });
 
   it('are those of the API document, which says the same of their permissions', async () => {
     const { body } = await app.anonymous.get('//openapi.json');
-    const documented = Object.entries<Record<string, { 'x-permission': { permission: string | null } }>>(body.paths).flatMap(
-      ([path, operations]) =>
-        Object.entries(operations).map(([method, operation]) => ({
-          method: method.toUpperCase(),
-          path: path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1'),
-          permission: operation['x-permission'].permission,
-        })),
+    const documented = Object.entries<Record<string, { 'x-permission': { permission: string | null } }>>(
+      body.paths,
+    ).flatMap(([path, operations]) =>
+      Object.entries(operations).map(([method, operation]) => ({
+        method: method.toUpperCase(),
+        path: path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1'),
+        permission: operation['x-permission'].permission,
+      })),
     );
     const key = ({ method, path }: GuardedRoute) => `${path} ${method}`;
     const sorted = (list: GuardedRoute[]) => list.toSorted((a, b) => key(a).localeCompare(key(b)));

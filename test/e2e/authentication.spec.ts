@@ -46,7 +46,9 @@ describe('an account', () => {
     const taken = await app.anonymous.post('/auth/register', { email: 'ada@EXAMPLE.com', password });
     expectProblem(taken, 409, 'email_taken');
     const both = await Promise.all(
-      ['Twin@example.com', 'twin@example.com'].map(email => app.anonymous.post('/auth/register', { email, password })),
+      ['Twin@example.com', 'twin@example.com'].map(email =>
+        app.anonymous.post('/auth/register', { email, password }),
+      ),
     );
     expect(both.map(answer => answer.status).toSorted()).toEqual([201, 409]);
   });
@@ -63,14 +65,26 @@ describe('an account', () => {
 
   it('changes its profile, and nothing else of itself', async () => {
     const { client, id } = await app.createUser();
-    const changed = await client.patch('/auth/me', { display_name: 'Grace', username: 'grace', timezone: 'Europe/Zurich' });
+    const changed = await client.patch('/auth/me', {
+      display_name: 'Grace',
+      username: 'grace',
+      timezone: 'Europe/Zurich',
+    });
     expect(changed).toMatchObject({
       status: 200,
       body: { id, display_name: 'Grace', username: 'grace', timezone: 'Europe/Zurich', language: 'en' },
     });
     expectProblem(await client.patch('/auth/me', { timezone: 'Mars/Olympus' }), 422, 'validation_failed');
-    expectProblem(await client.patch('/auth/me', { is_active: false, platform_roles: ['platform_admin'] }), 422, 'validation_failed');
-    expect((await client.get('/auth/me')).body).toMatchObject({ display_name: 'Grace', is_active: true, platform_roles: [] });
+    expectProblem(
+      await client.patch('/auth/me', { is_active: false, platform_roles: ['platform_admin'] }),
+      422,
+      'validation_failed',
+    );
+    expect((await client.get('/auth/me')).body).toMatchObject({
+      display_name: 'Grace',
+      is_active: true,
+      platform_roles: [],
+    });
   });
 
   it('that is deactivated neither signs in nor gets new tokens', async () => {
@@ -129,7 +143,11 @@ describe('a session', () => {
     'is not opened by the refresh token %j',
     async token => {
       const answer = await refresh(token);
-      expectProblem(answer, token === '' ? 422 : 401, token === '' ? 'validation_failed' : 'invalid_refresh_token');
+      expectProblem(
+        answer,
+        token === '' ? 422 : 401,
+        token === '' ? 'validation_failed' : 'invalid_refresh_token',
+      );
     },
   );
 });
@@ -147,7 +165,11 @@ describe('an access token', () => {
 
   it('is needed', async () => {
     expectProblem(await app.anonymous.get('/auth/me'), 401, 'unauthorized');
-    expectProblem(await app.anonymous.withHeaders({ authorization: `Basic ${client.token}` }).get('/auth/me'), 401, 'invalid_token');
+    expectProblem(
+      await app.anonymous.withHeaders({ authorization: `Basic ${client.token}` }).get('/auth/me'),
+      401,
+      'invalid_token',
+    );
     expectProblem(await app.anonymous.get(`/auth/me?access_token=${client.token}`), 401, 'unauthorized');
   });
 
@@ -161,7 +183,8 @@ describe('an access token', () => {
     const admin = claimsOf(app.admin.token as string);
     const { sub, sid } = claims as { sub: string; sid: string };
     const jwt = new JwtService();
-    const sign = (secret: string, options: object) => jwt.sign({ sub, sid }, { secret, issuer: 'enclave', expiresIn: 60, ...options });
+    const sign = (secret: string, options: object) =>
+      jwt.sign({ sub, sid }, { secret, issuer: 'enclave', expiresIn: 60, ...options });
     // Made like those below, a good one is accepted: what follows fails for its own reason.
     expect((await asBearer(sign(TEST_SECRET, {}))).status).toBe(200);
     const forged = {
@@ -173,14 +196,24 @@ describe('an access token', () => {
       'with other claims': `${header}.${part({ ...claims, sub: admin['sub'] })}.${signature}`,
       'without its signature': `${header}.${payload}`,
       expired: sign(TEST_SECRET, { expiresIn: -1 }),
-      'of a session of somebody else': jwt.sign({ sub, sid: admin['sid'] }, { secret: TEST_SECRET, issuer: 'enclave', expiresIn: 60 }),
+      'of a session of somebody else': jwt.sign(
+        { sub, sid: admin['sid'] },
+        { secret: TEST_SECRET, issuer: 'enclave', expiresIn: 60 },
+      ),
       'of no session': jwt.sign({ sub }, { secret: TEST_SECRET, issuer: 'enclave', expiresIn: 60 }),
-      'of a session that is no id': jwt.sign({ sub, sid: 'x' }, { secret: TEST_SECRET, issuer: 'enclave', expiresIn: 60 }),
+      'of a session that is no id': jwt.sign(
+        { sub, sid: 'x' },
+        { secret: TEST_SECRET, issuer: 'enclave', expiresIn: 60 },
+      ),
       'of nothing': 'x.y.z',
     };
     for (const [what, token] of Object.entries(forged)) {
       const answer = await asBearer(token);
-      expect({ what, status: answer.status, code: answer.body.code }).toEqual({ what, status: 401, code: 'invalid_token' });
+      expect({ what, status: answer.status, code: answer.body.code }).toEqual({
+        what,
+        status: 401,
+        code: 'invalid_token',
+      });
     }
   });
 
@@ -196,7 +229,9 @@ describe('an access token', () => {
     const { body } = await expectStatus(200, user.client.post('/auth/switch-tenant', { tenant: 'north' }));
     const inNorth = user.client.withToken(body.access_token);
     const me = (await inNorth.get('/auth/me')).body;
-    expect(me.active_tenant_id).toBe(me.tenants.find((tenant: { name: string }) => tenant.name === 'north').id);
+    expect(me.active_tenant_id).toBe(
+      me.tenants.find((tenant: { name: string }) => tenant.name === 'north').id,
+    );
     expect(me.tenants).toMatchObject([
       { name: 'north', roles: ['editor'] },
       { name: 'south', roles: ['viewer'] },
@@ -226,7 +261,10 @@ describe('an access token', () => {
 
 describe('with short lives and a low limit', () => {
   it('tokens expire by their clock, and an address gets 429 with the time to wait', async () => {
-    const limited = await startTestApplication({ AUTH_RATE_LIMIT_PER_MINUTE: '4', ACCESS_TOKEN_TTL_SECONDS: '30' });
+    const limited = await startTestApplication({
+      AUTH_RATE_LIMIT_PER_MINUTE: '4',
+      ACCESS_TOKEN_TTL_SECONDS: '30',
+    });
     try {
       // Starting signed the admin in once.
       const { body } = await expectStatus(200, limited.anonymous.post('/auth/login', ADMIN));
@@ -234,13 +272,18 @@ describe('with short lives and a low limit', () => {
       const { exp, iat } = claimsOf(body.access_token);
       expect(Number(exp) - Number(iat)).toBe(30);
       const answers = [];
-      for (let i = 0; i < 4; i++) answers.push(await limited.anonymous.post('/auth/login', { ...ADMIN, password: 'wrong' }));
+      for (let i = 0; i < 4; i++)
+        answers.push(await limited.anonymous.post('/auth/login', { ...ADMIN, password: 'wrong' }));
       expect(answers.map(answer => answer.status)).toEqual([401, 401, 429, 429]);
       const refused = answers[3]!;
       expectProblem(refused, 429, 'rate_limited');
       expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
       expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(60);
-      expectProblem(await limited.anonymous.post('/auth/refresh', { refresh_token: body.refresh_token }), 429, 'rate_limited');
+      expectProblem(
+        await limited.anonymous.post('/auth/refresh', { refresh_token: body.refresh_token }),
+        429,
+        'rate_limited',
+      );
       // Whoever is signed in works on.
       expect((await limited.admin.get('/auth/me')).status).toBe(200);
     } finally {

@@ -93,7 +93,11 @@ describe.each(BODIES)('%s %s', (method, template, valid) => {
       expectProblem(answer, answer.status, answer.status === 400 ? 'malformed_json' : 'validation_failed');
     } else {
       expectProblem(answer, 422, 'validation_failed');
-      expect(answer.body.errors).toContainEqual({ path: field, code: 'unknown_field', message: expect.any(String) });
+      expect(answer.body.errors).toContainEqual({
+        path: field,
+        code: 'unknown_field',
+        message: expect.any(String),
+      });
     }
     expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
   });
@@ -111,7 +115,8 @@ describe.each(BODIES)('%s %s', (method, template, valid) => {
         expectProblem(await send({ ...valid(), [field]: wrong }), 422, 'validation_failed');
       }
       if (typeof value !== 'string') continue;
-      for (const text of [NUL, LONE]) expectProblem(await send({ ...valid(), [field]: text }), 400, 'malformed_text');
+      for (const text of [NUL, LONE])
+        expectProblem(await send({ ...valid(), [field]: text }), 400, 'malformed_text');
       if (['text', 'query', 'description'].includes(field)) continue;
       const answer = await send({ ...valid(), [field]: LONG });
       expectProblem(answer, 422, 'validation_failed');
@@ -135,7 +140,11 @@ describe.each(BODIES)('%s %s', (method, template, valid) => {
     }
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/xml']) {
       const other = app.admin.withHeaders({ 'content-type': type });
-      expectProblem(await other.send(method, pathOf(template), JSON.stringify(valid())), 415, 'unsupported_media_type');
+      expectProblem(
+        await other.send(method, pathOf(template), JSON.stringify(valid())),
+        415,
+        'unsupported_media_type',
+      );
     }
     const huge = JSON.stringify({ ...valid(), unknown: 'x'.repeat(2 * 1024 * 1024) });
     expectProblem(await json.send(method, pathOf(template), huge), 413, 'too_large');
@@ -159,7 +168,17 @@ describe('a path', () => {
   });
 
   it('with an id that is none, or nobody’s, is a 404', async () => {
-    for (const id of ['x', '0', NOBODY, `${NOBODY}0`, '%20', '..', "'%20OR%201=1", LONG.slice(0, 1000), '%F0%9F%9A%B2']) {
+    for (const id of [
+      'x',
+      '0',
+      NOBODY,
+      `${NOBODY}0`,
+      '%20',
+      '..',
+      "'%20OR%201=1",
+      LONG.slice(0, 1000),
+      '%F0%9F%9A%B2',
+    ]) {
       for (const [method, path, body] of [
         ['GET', `/tenants/${id}/kbs`],
         ['PUT', `/tenants/acme/members/${id}`, { role: 'viewer' }],
@@ -231,7 +250,9 @@ describe('a query', () => {
 
 describe('headers', () => {
   it('that are too large are refused by a problem document', async () => {
-    const answer = await raw(`GET /api/v1/version HTTP/1.1\r\nhost: x\r\nx-filler: ${'a'.repeat(20_000)}\r\n\r\n`);
+    const answer = await raw(
+      `GET /api/v1/version HTTP/1.1\r\nhost: x\r\nx-filler: ${'a'.repeat(20_000)}\r\n\r\n`,
+    );
     expect(answer).toMatch(/^HTTP\/1\.1 431 /);
     expect(answer).toContain('application/problem+json');
     expect(answer).toContain('"code":"headers_too_large"');
@@ -245,7 +266,11 @@ describe('headers', () => {
 
   it('name a tenant that is none', async () => {
     for (const tenant of ['x', LONG, "' OR 1=1", '\u00ff']) {
-      expectProblem(await app.admin.withHeaders({ 'x-tenant-id': tenant }).get('/permissions'), 404, 'not_found');
+      expectProblem(
+        await app.admin.withHeaders({ 'x-tenant-id': tenant }).get('/permissions'),
+        404,
+        'not_found',
+      );
     }
   });
 
@@ -266,19 +291,64 @@ describe('an upload', () => {
     ['a text named .pdf', 422, 'type_mismatch', () => uploadOf([['Just text.', 'a.pdf']])],
     ['a text sent as a PDF', 422, 'type_mismatch', () => uploadOf([['Just text.', 'a', 'application/pdf']])],
     ['a PDF named .docx', 422, 'type_mismatch', () => uploadOf([[pdfOf(['x']), 'a.docx']])],
-    ['more bytes than a file may have', 413, 'too_large', () => uploadOf([['a'.repeat(1024 * 1024 + 1), 'a.txt']])],
+    [
+      'more bytes than a file may have',
+      413,
+      'too_large',
+      () => uploadOf([['a'.repeat(1024 * 1024 + 1), 'a.txt']]),
+    ],
     ['no file', 422, 'validation_failed', () => uploadOf([], { title: 'x' })],
     ['an unknown field', 422, 'validation_failed', () => uploadOf([['x', 'a.txt']], { tenant_id: NOBODY })],
-    ['a field named constructor', 400, 'malformed_multipart', () => uploadOf([['x', 'a.txt']], { constructor: 'x' })],
-    ['metadata that is no JSON', 422, 'validation_failed', () => uploadOf([['x', 'a.txt']], { metadata: '{' })],
-    ['metadata that is no object', 422, 'validation_failed', () => uploadOf([['x', 'a.txt']], { metadata: '[1]' })],
-    ['metadata with NUL', 400, 'malformed_text', () => uploadOf([['x', 'a.txt']], { metadata: '{"a":"\\u0000"}' })],
-    ['metadata with a lone surrogate', 400, 'malformed_text', () => uploadOf([['x', 'a.txt']], { metadata: '{"a":"\\ud800"}' })],
-    ['metadata of no end of levels', 400, 'too_deep', () => uploadOf([['x', 'a.txt']], { metadata: `{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}` })],
-    ['metadata of 100 kB', 422, 'validation_failed', () => uploadOf([['x', 'a.txt']], { metadata: JSON.stringify({ a: 'x'.repeat(100_000) }) })],
+    [
+      'a field named constructor',
+      400,
+      'malformed_multipart',
+      () => uploadOf([['x', 'a.txt']], { constructor: 'x' }),
+    ],
+    [
+      'metadata that is no JSON',
+      422,
+      'validation_failed',
+      () => uploadOf([['x', 'a.txt']], { metadata: '{' }),
+    ],
+    [
+      'metadata that is no object',
+      422,
+      'validation_failed',
+      () => uploadOf([['x', 'a.txt']], { metadata: '[1]' }),
+    ],
+    [
+      'metadata with NUL',
+      400,
+      'malformed_text',
+      () => uploadOf([['x', 'a.txt']], { metadata: '{"a":"\\u0000"}' }),
+    ],
+    [
+      'metadata with a lone surrogate',
+      400,
+      'malformed_text',
+      () => uploadOf([['x', 'a.txt']], { metadata: '{"a":"\\ud800"}' }),
+    ],
+    [
+      'metadata of no end of levels',
+      400,
+      'too_deep',
+      () => uploadOf([['x', 'a.txt']], { metadata: `{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}` }),
+    ],
+    [
+      'metadata of 100 kB',
+      422,
+      'validation_failed',
+      () => uploadOf([['x', 'a.txt']], { metadata: JSON.stringify({ a: 'x'.repeat(100_000) }) }),
+    ],
     ['a title with NUL', 400, 'malformed_text', () => uploadOf([['x', 'a.txt']], { title: NUL })],
     ['a title without end', 422, 'validation_failed', () => uploadOf([['x', 'a.txt']], { title: LONG })],
-    ['a hundred and one files', 413, 'too_many_files', () => uploadOf(Array.from({ length: 101 }, (_, i) => [PNG, `${i}.png`]))],
+    [
+      'a hundred and one files',
+      413,
+      'too_many_files',
+      () => uploadOf(Array.from({ length: 101 }, (_, i) => [PNG, `${i}.png`])),
+    ],
   ])('of %s is refused', async (_what, status, code, form) => {
     expectProblem(await upload(form()), status, code);
   });
@@ -298,7 +368,11 @@ describe('an upload', () => {
       [cut, 'multipart/form-data'],
     ] as const) {
       const answer = await multipart(body, type);
-      expect({ body, type, status: answer.status }).toEqual({ body, type, status: expect.toSatisfy(s => s >= 400 && s < 500) });
+      expect({ body, type, status: answer.status }).toEqual({
+        body,
+        type,
+        status: expect.toSatisfy(s => s >= 400 && s < 500),
+      });
       expectProblem(answer, answer.status, answer.body.code);
     }
   });
@@ -319,21 +393,33 @@ describe('an upload', () => {
 });
 
 describe('a name', () => {
-  it.each(['', 'UPPER', 'a b', '-a', 'a-', 'a/b', '..', NOBODY, 'é', 'a'.repeat(64)])('%j is none for a tenant', async name => {
-    expectProblem(await app.admin.post('/tenants', { name }), 422, 'validation_failed');
-  });
+  it.each(['', 'UPPER', 'a b', '-a', 'a-', 'a/b', '..', NOBODY, 'é', 'a'.repeat(64)])(
+    '%j is none for a tenant',
+    async name => {
+      expectProblem(await app.admin.post('/tenants', { name }), 422, 'validation_failed');
+    },
+  );
 
   it.each(['', '   ', 'a'.repeat(201)])('%j is none for a knowledge base', async name => {
     expectProblem(await app.admin.post('/tenants/acme/kbs', { name }), 422, 'validation_failed');
     expectProblem(await app.admin.patch(kb, { name }), 422, 'validation_failed');
   });
 
-  it.each(['', 'x', 'a@', 'a@b', 'a b@example.com', `${'a'.repeat(250)}@example.com`, 'a@example.com\nb@example.com'])(
-    '%j is none for an e-mail address',
-    async email => {
-      expectProblem(await app.anonymous.post('/auth/register', { email, password: 'long enough for all' }), 422, 'validation_failed');
-    },
-  );
+  it.each([
+    '',
+    'x',
+    'a@',
+    'a@b',
+    'a b@example.com',
+    `${'a'.repeat(250)}@example.com`,
+    'a@example.com\nb@example.com',
+  ])('%j is none for an e-mail address', async email => {
+    expectProblem(
+      await app.anonymous.post('/auth/register', { email, password: 'long enough for all' }),
+      422,
+      'validation_failed',
+    );
+  });
 });
 
 describe('a text or a question', () => {
@@ -342,9 +428,17 @@ describe('a text or a question', () => {
       expectProblem(await app.admin.post(`${kb}/documents/text`, { text }), 422, 'validation_failed');
       expectProblem(await app.admin.post(`${kb}/search`, { query: text }), 422, 'validation_failed');
     }
-    expectProblem(await app.admin.post(`${kb}/documents/text`, { text: 'x'.repeat(3 * 1024 * 1024) }), 413, 'too_large');
+    expectProblem(
+      await app.admin.post(`${kb}/documents/text`, { text: 'x'.repeat(3 * 1024 * 1024) }),
+      413,
+      'too_large',
+    );
     for (const route of ['search', 'query']) {
-      expectProblem(await app.admin.post(`${kb}/${route}`, { query: 'x'.repeat(10_001) }), 422, 'validation_failed');
+      expectProblem(
+        await app.admin.post(`${kb}/${route}`, { query: 'x'.repeat(10_001) }),
+        422,
+        'validation_failed',
+      );
       expect((await app.admin.post(`${kb}/${route}`, { query: 'word '.repeat(2000) })).status).toBe(200);
     }
   });
@@ -364,14 +458,24 @@ describe('a text or a question', () => {
     { filter: { metadata: 'x' } },
   ])('with %j is refused', async fields => {
     for (const route of ['search', 'query']) {
-      expectProblem(await app.admin.post(`${kb}/${route}`, { query: 'x', ...fields }), 422, 'validation_failed');
+      expectProblem(
+        await app.admin.post(`${kb}/${route}`, { query: 'x', ...fields }),
+        422,
+        'validation_failed',
+      );
     }
   });
 });
 
 describe('many mistakes', () => {
   it('are named each, up to a number', async () => {
-    const answer = await app.admin.post('/tenants', { name: 'A', type: 'x', plan_tier: 7, colour: 'red', size: 1 });
+    const answer = await app.admin.post('/tenants', {
+      name: 'A',
+      type: 'x',
+      plan_tier: 7,
+      colour: 'red',
+      size: 1,
+    });
     expectProblem(answer, 422, 'validation_failed');
     const paths = answer.body.errors.map((error: { path: string }) => error.path);
     expect([...new Set(paths)].toSorted()).toEqual(['colour', 'name', 'plan_tier', 'size', 'type']);

@@ -35,7 +35,8 @@ const upload = (form: FormData, kb = 'docs') => app.admin.post(`${kbs}/${kb}/doc
 const addText = (text: string, fields: object = {}, kb = 'docs') =>
   app.admin.post(`${kbs}/${kb}/documents/text`, { text, ...fields });
 const search = async (query: string, kb = 'docs', more: object = {}) =>
-  (await expectStatus(200, app.admin.post(`${kbs}/${kb}/search`, { query, mode: 'keyword', ...more }))).body.passages as any[];
+  (await expectStatus(200, app.admin.post(`${kbs}/${kb}/search`, { query, mode: 'keyword', ...more }))).body
+    .passages as any[];
 const statistics = async (kb = 'docs') => (await expectStatus(200, app.admin.get(`${kbs}/${kb}/stats`))).body;
 /** Originals of the knowledge base, on the disk. */
 const storedFiles = async (kb = 'docs') => {
@@ -75,12 +76,18 @@ describe('knowledge bases', () => {
     });
     expect((await app.admin.get(`${kbs}/${made.id}`)).body).toEqual(made);
     expect((await app.admin.get(`${kbs}/uber-die-gro-e`)).body).toEqual(made);
-    const patched = await expectStatus(200, app.admin.patch(`${kbs}/${made.id}`, { slug: 'sizes', config: { top_k: 3 } }));
+    const patched = await expectStatus(
+      200,
+      app.admin.patch(`${kbs}/${made.id}`, { slug: 'sizes', config: { top_k: 3 } }),
+    );
     expect(patched.body).toMatchObject({ id: made.id, slug: 'sizes', name: made.name, config: { top_k: 3 } });
     expect(patched.body.config).not.toHaveProperty('chunk_size');
     expectProblem(await app.admin.get(`${kbs}/uber-die-gro-e`), 404, 'not_found');
     const replacement = { name: 'Sizes', slug: 'sizes', description: '', config: {}, is_active: false };
-    expect((await app.admin.put(`${kbs}/sizes`, replacement)).body).toMatchObject({ ...replacement, id: made.id });
+    expect((await app.admin.put(`${kbs}/sizes`, replacement)).body).toMatchObject({
+      ...replacement,
+      id: made.id,
+    });
     expectProblem(await app.admin.put(`${kbs}/sizes`, { name: 'Sizes' }), 422, 'validation_failed');
     expect((await app.admin.delete(`${kbs}/sizes`)).status).toBe(204);
     expectProblem(await app.admin.get(`${kbs}/${made.id}`), 404, 'not_found');
@@ -97,7 +104,11 @@ describe('knowledge bases', () => {
     expectProblem(await app.admin.post(kbs, { name: 'Other', slug: 'docs' }), 409, 'name_taken');
     const both = await Promise.all([1, 2].map(() => app.admin.post(kbs, { name: 'Twins' })));
     expect(both.map(answer => answer.status).toSorted()).toEqual([201, 409]);
-    expectProblem(both.find(answer => answer.status === 409)!, 409, 'name_taken');
+    expectProblem(
+      both.find(answer => answer.status === 409)!,
+      409,
+      'name_taken',
+    );
     expect((await app.admin.get(`${kbs}?search=twins`)).body.total).toBe(1);
     expectProblem(await app.admin.patch(`${kbs}/twins`, { name: 'docs' }), 409, 'name_taken');
     await app.createTenant('neighbour');
@@ -107,7 +118,8 @@ describe('knowledge bases', () => {
 
   it('are listed, searched, sorted and paged', async () => {
     for (const name of ['List A', 'List B', 'List C']) await emptyKb(name);
-    const names = async (query: string) => items(await expectStatus(200, app.admin.get(`${kbs}?${query}`))).map(kb => kb.name);
+    const names = async (query: string) =>
+      items(await expectStatus(200, app.admin.get(`${kbs}?${query}`))).map(kb => kb.name);
     expect(await names('search=list&sort=-name')).toEqual(['List C', 'List B', 'List A']);
     expect(await names('search=LIST&sort=name&page_size=2&page=2')).toEqual(['List C']);
     expect(await names('search=list-b')).toEqual(['List B']);
@@ -115,7 +127,13 @@ describe('knowledge bases', () => {
   });
 
   it('refuse a configuration that cannot work', async () => {
-    for (const config of [{ chunk_size: 10 }, { chunk_size: 200, chunk_overlap: 100 }, { chunk_overlap: 1100 }, { top_k: 0 }, { colour: 'red' }]) {
+    for (const config of [
+      { chunk_size: 10 },
+      { chunk_size: 200, chunk_overlap: 100 },
+      { chunk_overlap: 1100 },
+      { top_k: 0 },
+      { colour: 'red' },
+    ]) {
       const answer = await app.admin.post(kbs, { name: 'Wrong', config });
       expectProblem(answer, 422, 'validation_failed');
       expect(answer.body.errors[0].path).toMatch(/^config\./);
@@ -124,7 +142,10 @@ describe('knowledge bases', () => {
   });
 
   it('split by their own settings, and anew when re-indexed after a change', async () => {
-    const text = Array.from({ length: 60 }, (_, i) => `Sentence number ${i} is about the subject ${i * 7}.`).join(' ');
+    const text = Array.from(
+      { length: 60 },
+      (_, i) => `Sentence number ${i} is about the subject ${i * 7}.`,
+    ).join(' ');
     const { body: kb } = await expectStatus(
       201,
       app.admin.post(kbs, { name: 'Fine', config: { chunk_size: 200, chunk_overlap: 0 } }),
@@ -135,7 +156,10 @@ describe('knowledge bases', () => {
     expect(chunks.length).toBeGreaterThan(10);
     expect(chunks.every(chunk => chunk.text.length <= 200)).toBe(true);
     expect(chunks.map(chunk => chunk.text).join(' ')).toBe(text);
-    await expectStatus(200, app.admin.patch(`${kbs}/fine`, { config: { chunk_size: 8000, chunk_overlap: 0 } }));
+    await expectStatus(
+      200,
+      app.admin.patch(`${kbs}/fine`, { config: { chunk_size: 8000, chunk_overlap: 0 } }),
+    );
     await expectStatus(202, app.admin.post(`${kbs}/fine/documents/${fine.id}/reindex`));
     expect((await settled(fine.id, 'fine')).chunk_count).toBe(1);
     expect(await statistics('fine')).toMatchObject({ document_count: 1, chunk_count: 1 });
@@ -160,21 +184,45 @@ describe('an upload', () => {
   it.each<[string, string, () => Promise<Buffer> | Buffer, string]>([
     ['plain text', 'a.txt', () => Buffer.from(sentence), 'text/plain'],
     ['Markdown', 'a.md', () => Buffer.from(`# Prices\n\n${sentence}`), 'text/markdown'],
-    ['HTML', 'a.html', () => Buffer.from(`<!doctype html><html><body><h1>Prices</h1><p>${sentence}</p></body></html>`), 'text/html'],
+    [
+      'HTML',
+      'a.html',
+      () => Buffer.from(`<!doctype html><html><body><h1>Prices</h1><p>${sentence}</p></body></html>`),
+      'text/html',
+    ],
     ['PDF', 'a.pdf', () => pdfOf(['The cover.', sentence]), 'application/pdf'],
-    ['Word', 'a.docx', () => docxOf('Prices', [sentence]), 'application/vnd.openxmlformats-officedocument.wordprocessingml.document'],
+    [
+      'Word',
+      'a.docx',
+      () => docxOf('Prices', [sentence]),
+      'application/vnd.openxmlformats-officedocument.wordprocessingml.document',
+    ],
   ])('of %s becomes searchable, and comes back byte for byte', async (what, fileName, build, mimeType) => {
     const kb = await emptyKb(`Upload of ${what}`);
     const content = await build();
     const { body } = await expectStatus(202, upload(uploadOf([[content, fileName]]), kb));
     expect(body.rejected).toEqual([]);
-    expect(body.items[0]).toMatchObject({ title: 'a', file_name: fileName, source: 'upload', size_bytes: content.length });
+    expect(body.items[0]).toMatchObject({
+      title: 'a',
+      file_name: fileName,
+      source: 'upload',
+      size_bytes: content.length,
+    });
     const document = await settled(body.items[0].id, kb);
-    expect(document).toMatchObject({ status: 'ready', progress: 1, error: null, mime_type: mimeType, stage: null });
+    expect(document).toMatchObject({
+      status: 'ready',
+      progress: 1,
+      error: null,
+      mime_type: mimeType,
+      stage: null,
+    });
     expect(document.content_sha256).toBe(createHash('sha256').update(content).digest('hex'));
 
     const [passage] = await search('umbrella', kb);
-    expect(passage).toMatchObject({ document_id: document.id, page: mimeType === 'application/pdf' ? 2 : null });
+    expect(passage).toMatchObject({
+      document_id: document.id,
+      page: mimeType === 'application/pdf' ? 2 : null,
+    });
     expect(passage.text).toContain(sentence);
 
     const response = await fetch(`${app.admin.url}/api/v1${kbs}/${kb}/documents/${document.id}/content`, {
@@ -215,7 +263,10 @@ describe('an upload', () => {
 
   it('carries a title and metadata', async () => {
     const kb = await emptyKb('Titled');
-    const form = uploadOf([['The content.', 'file.txt']], { title: ' My title ', metadata: '{"year":2026,"tags":["a"]}' });
+    const form = uploadOf([['The content.', 'file.txt']], {
+      title: ' My title ',
+      metadata: '{"year":2026,"tags":["a"]}',
+    });
     const { body } = await expectStatus(202, upload(form, kb));
     expect(body.items[0]).toMatchObject({ title: 'My title', metadata: { year: 2026, tags: ['a'] } });
     expect((await settled(body.items[0].id, kb)).status).toBe('ready');
@@ -227,20 +278,31 @@ describe('an upload', () => {
     ['damaged', 'cut.pdf', () => pdfOf(['One', 'Two']).subarray(0, 300)],
     ['encrypted', 'locked.pdf', () => encryptedPdfOf(['Secret'])],
     ['no_text', 'scan.pdf', () => pdfOf([''])],
-  ])('whose content turns out to be %s is a failed document with that code', async (code, fileName, build) => {
-    const kb = await emptyKb(`Failing ${code}`);
-    const { body } = await expectStatus(202, upload(uploadOf([[build(), fileName]]), kb));
-    const document = await settled(body.items[0].id, kb);
-    expect(document).toMatchObject({ status: 'failed', error: { code, message: expect.stringMatching(/\.$/) }, chunk_count: 0 });
-    expect((await app.admin.get(`${kbs}/${kb}/documents?status=failed`)).body.total).toBe(1);
-    expect(await statistics(kb)).toMatchObject({ document_count: 1, chunk_count: 0, documents_by_status: { failed: 1 } });
-    // The same file again is another try of the same document.
-    const again = await expectStatus(202, upload(uploadOf([[build(), fileName]]), kb));
-    expect(again.body.items[0].id).toBe(document.id);
-    expect((await settled(document.id, kb)).status).toBe('failed');
-    expect(await statistics(kb)).toMatchObject({ document_count: 1 });
-    expect(await storedFiles(kb)).toEqual([document.id]);
-  });
+  ])(
+    'whose content turns out to be %s is a failed document with that code',
+    async (code, fileName, build) => {
+      const kb = await emptyKb(`Failing ${code}`);
+      const { body } = await expectStatus(202, upload(uploadOf([[build(), fileName]]), kb));
+      const document = await settled(body.items[0].id, kb);
+      expect(document).toMatchObject({
+        status: 'failed',
+        error: { code, message: expect.stringMatching(/\.$/) },
+        chunk_count: 0,
+      });
+      expect((await app.admin.get(`${kbs}/${kb}/documents?status=failed`)).body.total).toBe(1);
+      expect(await statistics(kb)).toMatchObject({
+        document_count: 1,
+        chunk_count: 0,
+        documents_by_status: { failed: 1 },
+      });
+      // The same file again is another try of the same document.
+      const again = await expectStatus(202, upload(uploadOf([[build(), fileName]]), kb));
+      expect(again.body.items[0].id).toBe(document.id);
+      expect((await settled(document.id, kb)).status).toBe('failed');
+      expect(await statistics(kb)).toMatchObject({ document_count: 1 });
+      expect(await storedFiles(kb)).toEqual([document.id]);
+    },
+  );
 });
 
 describe('documents', () => {
@@ -263,7 +325,12 @@ describe('documents', () => {
     expect(await titles('search=_')).toEqual(['Gamma_1']);
     expect((await list('status=ready')).body).toMatchObject({ total: 3, page: 1, page_size: 20 });
     expect(await titles('status=failed')).toEqual([]);
-    expect((await list('page=2&page_size=2')).body).toMatchObject({ total: 3, page: 2, page_size: 2, items: [{ title: 'Gamma_1' }] });
+    expect((await list('page=2&page_size=2')).body).toMatchObject({
+      total: 3,
+      page: 2,
+      page_size: 2,
+      items: [{ title: 'Gamma_1' }],
+    });
   });
 
   it('are shown in chunks that tell where they stand', async () => {
@@ -280,18 +347,34 @@ describe('documents', () => {
   });
 
   it('change their title and metadata, and nothing of what they are', async () => {
-    const { body: made } = await expectStatus(202, addText('Something', { metadata: { a: 1 }, source_url: 'https://example.com/a' }, kb));
+    const { body: made } = await expectStatus(
+      202,
+      addText('Something', { metadata: { a: 1 }, source_url: 'https://example.com/a' }, kb),
+    );
     expect(made).toMatchObject({ source: 'text', source_url: 'https://example.com/a', title: 'Something' });
     await settled(made.id, kb);
-    const changed = await expectStatus(200, app.admin.patch(`${kbs}/${kb}/documents/${made.id}`, { title: 'New', metadata: { b: 2 } }));
-    expect(changed.body).toMatchObject({ id: made.id, title: 'New', metadata: { b: 2 }, status: 'ready', content_sha256: made.content_sha256 });
+    const changed = await expectStatus(
+      200,
+      app.admin.patch(`${kbs}/${kb}/documents/${made.id}`, { title: 'New', metadata: { b: 2 } }),
+    );
+    expect(changed.body).toMatchObject({
+      id: made.id,
+      title: 'New',
+      metadata: { b: 2 },
+      status: 'ready',
+      content_sha256: made.content_sha256,
+    });
     expect((await search('something', kb))[0]).toMatchObject({ document_title: 'New' });
   });
 
   it('leave nothing behind when they are deleted', async () => {
-    const kept = await settled((await expectStatus(202, addText('The kept fact about lions.', {}, kb))).body.id, kb);
+    const kept = await settled(
+      (await expectStatus(202, addText('The kept fact about lions.', {}, kb))).body.id,
+      kb,
+    );
     const before = await statistics(kb);
-    const { id } = (await expectStatus(202, addText('The removed fact about tigers. '.repeat(200), {}, kb))).body;
+    const { id } = (await expectStatus(202, addText('The removed fact about tigers. '.repeat(200), {}, kb)))
+      .body;
     expect((await settled(id, kb)).chunk_count).toBeGreaterThan(3);
     expect(await search('tigers', kb)).not.toHaveLength(0);
     await expectStatus(204, app.admin.delete(`${kbs}/${kb}/documents/${id}`));
@@ -302,7 +385,13 @@ describe('documents', () => {
     expect(await statistics(kb)).toEqual(before);
     expect(await storedFiles(kb)).toEqual([kept.id]);
     await expectStatus(204, app.admin.delete(`${kbs}/${kb}/documents/${kept.id}`));
-    expect(await statistics(kb)).toEqual({ document_count: 0, chunk_count: 0, storage_bytes: 0, storage_mb: 0, documents_by_status: {} });
+    expect(await statistics(kb)).toEqual({
+      document_count: 0,
+      chunk_count: 0,
+      storage_bytes: 0,
+      storage_mb: 0,
+      documents_by_status: {},
+    });
     expect(await search('lions', kb)).toEqual([]);
     expect(await storedFiles(kb)).toEqual([]);
   });
@@ -360,7 +449,11 @@ describe('documents', () => {
     const cancelled = await expectStatus(200, app.admin.post(`${path}/cancel`));
     expect(cancelled.body.status).toBe('cancelled');
     expectProblem(await app.admin.post(`${path}/cancel`), 409, 'already_ended');
-    expect(await statistics(kb)).toMatchObject({ document_count: 1, chunk_count: 0, documents_by_status: { cancelled: 1 } });
+    expect(await statistics(kb)).toMatchObject({
+      document_count: 1,
+      chunk_count: 0,
+      documents_by_status: { cancelled: 1 },
+    });
     const again = await expectStatus(202, upload(form(), kb));
     expect(again.body.items[0].id).toBe(id);
     expect((await settled(id, kb)).status).toBe('ready');
@@ -371,7 +464,9 @@ describe('documents', () => {
   it('that are deleted while they are being ingested are gone', async () => {
     model.failNext({ hang: 'headers' });
     const { id } = (await expectStatus(202, addText('Deleted on the way.', {}, kb))).body;
-    await expect.poll(async () => (await app.admin.get(`${kbs}/${kb}/documents/${id}`)).body.stage).toBe('embed');
+    await expect
+      .poll(async () => (await app.admin.get(`${kbs}/${kb}/documents/${id}`)).body.stage)
+      .toBe('embed');
     await expectStatus(204, app.admin.delete(`${kbs}/${kb}/documents/${id}`));
     expect(await statistics(kb)).toMatchObject({ document_count: 0, chunk_count: 0, storage_bytes: 0 });
     expect(await storedFiles(kb)).toEqual([]);

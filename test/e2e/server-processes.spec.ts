@@ -17,13 +17,19 @@ describe.skipIf(!SERVER)('several processes of one installation', () => {
 
   it('leave documents to a worker, which takes up what waits', async () => {
     const kb = '/tenants/acme/kbs/docs';
-    const { body } = await expectStatus(202, app.admin.post(`${kb}/documents/text`, { text: 'Written before any worker.' }));
+    const { body } = await expectStatus(
+      202,
+      app.admin.post(`${kb}/documents/text`, { text: 'Written before any worker.' }),
+    );
     expect((await app.admin.get(`${kb}/documents/${body.id}`)).body.status).toBe('queued');
     const worker = await app.startAnother({ http: false, jobs: true });
     expect(worker.url).toBeNull();
     expect((await app.settled('acme', body.id)).status).toBe('ready');
     expect((await app.addText('acme', 'Written while the worker waits.')).status).toBe('ready');
-    const found = await expectStatus(200, app.admin.post(`${kb}/search`, { query: 'written worker', mode: 'keyword' }));
+    const found = await expectStatus(
+      200,
+      app.admin.post(`${kb}/search`, { query: 'written worker', mode: 'keyword' }),
+    );
     expect(found.body.passages).toHaveLength(2);
   });
 

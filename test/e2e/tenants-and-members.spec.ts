@@ -9,14 +9,20 @@ beforeAll(async () => {
 });
 afterAll(() => app?.close());
 
-const namesOf = (answer: { body: { items: Array<{ name: string }> } }) => answer.body.items.map(item => item.name);
+const namesOf = (answer: { body: { items: Array<{ name: string }> } }) =>
+  answer.body.items.map(item => item.name);
 const statuses = (answers: Array<{ status: number }>) => answers.map(answer => answer.status).toSorted();
 
 describe('tenants', () => {
   it('are created, read by id and name, changed, replaced and deleted', async () => {
     const { body: made } = await expectStatus(
       201,
-      app.admin.post('/tenants', { name: 'acme', display_name: 'Acme', plan_tier: 'pro', metadata: { region: 'eu' } }),
+      app.admin.post('/tenants', {
+        name: 'acme',
+        display_name: 'Acme',
+        plan_tier: 'pro',
+        metadata: { region: 'eu' },
+      }),
     );
     expect(made).toMatchObject({
       name: 'acme',
@@ -37,13 +43,32 @@ describe('tenants', () => {
     expect((await app.admin.get('/tenants/acme')).body).toEqual(made);
 
     const patched = await expectStatus(200, app.admin.patch('/tenants/acme', { description: 'Everything' }));
-    expect(patched.body).toMatchObject({ ...made, description: 'Everything', updated_at: expect.any(String) });
+    expect(patched.body).toMatchObject({
+      ...made,
+      description: 'Everything',
+      updated_at: expect.any(String),
+    });
     const replaced = await expectStatus(
       200,
-      app.admin.put(`/tenants/${made.id}`, { display_name: 'Acme Ltd', description: '', settings: { a: 1 }, metadata: {} }),
+      app.admin.put(`/tenants/${made.id}`, {
+        display_name: 'Acme Ltd',
+        description: '',
+        settings: { a: 1 },
+        metadata: {},
+      }),
     );
-    expect(replaced.body).toMatchObject({ display_name: 'Acme Ltd', description: '', settings: { a: 1 }, metadata: {}, plan_tier: 'pro' });
-    expectProblem(await app.admin.put('/tenants/acme', { display_name: 'Only this' }), 422, 'validation_failed');
+    expect(replaced.body).toMatchObject({
+      display_name: 'Acme Ltd',
+      description: '',
+      settings: { a: 1 },
+      metadata: {},
+      plan_tier: 'pro',
+    });
+    expectProblem(
+      await app.admin.put('/tenants/acme', { display_name: 'Only this' }),
+      422,
+      'validation_failed',
+    );
 
     expect((await app.admin.delete('/tenants/acme')).status).toBe(204);
     expectProblem(await app.admin.get('/tenants/acme'), 404, 'not_found');
@@ -56,13 +81,20 @@ describe('tenants', () => {
     expectProblem(await app.admin.post('/tenants', { name: 'acme' }), 409, 'name_taken');
     const both = await Promise.all([1, 2].map(() => app.admin.post('/tenants', { name: 'wanted' })));
     expect(statuses(both)).toEqual([201, 409]);
-    expectProblem(both.find(answer => answer.status === 409)!, 409, 'name_taken');
+    expectProblem(
+      both.find(answer => answer.status === 409)!,
+      409,
+      'name_taken',
+    );
     expect((await app.admin.get('/tenants?search=wanted')).body.total).toBe(1);
   });
 
   it('stand below an organization, one level deep', async () => {
     const { body: parent } = await app.admin.get('/tenants/acme');
-    const child = await expectStatus(201, app.admin.post('/tenants', { name: 'acme-lab', type: 'department', parent_id: parent.id }));
+    const child = await expectStatus(
+      201,
+      app.admin.post('/tenants', { name: 'acme-lab', type: 'department', parent_id: parent.id }),
+    );
     expect(child.body.parent_id).toBe(parent.id);
     const wrong = [
       { type: 'project', parent_id: child.body.id },
@@ -90,7 +122,10 @@ describe('tenants', () => {
     const all = await app.admin.get('/tenants?sort=-name&page_size=2');
     expect(namesOf(all)).toEqual(['zulu', 'yankee']);
     expect(all.body.total).toBeGreaterThan(4);
-    expect(namesOf(await app.admin.get('/tenants?sort=-name&page_size=2&page=2'))).toEqual(['xray', 'wanted']);
+    expect(namesOf(await app.admin.get('/tenants?sort=-name&page_size=2&page=2'))).toEqual([
+      'xray',
+      'wanted',
+    ]);
     expect(namesOf(await app.admin.get('/tenants?type=department'))).toEqual(['acme-lab']);
     expect(namesOf(await app.admin.get('/tenants?search=YANK'))).toEqual(['yankee']);
     expect(namesOf(await app.admin.get('/tenants?search=%25'))).toEqual([]);
@@ -106,7 +141,11 @@ describe('tenants', () => {
     expectProblem(await admin.client.delete('/tenants/zulu'), 403, 'forbidden');
     const viewer = await app.createMember('zulu', 'viewer');
     expectProblem(await viewer.client.patch('/tenants/zulu', { display_name: 'Mine' }), 403, 'forbidden');
-    expect((await app.admin.get('/tenants/zulu')).body).toMatchObject({ display_name: 'zulu', status: 'active', member_count: 5 });
+    expect((await app.admin.get('/tenants/zulu')).body).toMatchObject({
+      display_name: 'zulu',
+      status: 'active',
+      member_count: 5,
+    });
   });
 
   it('count what they hold', async () => {
@@ -118,7 +157,11 @@ describe('tenants', () => {
       member_count: 1,
     });
     await expectStatus(204, app.admin.delete('/tenants/yankee/kbs/docs'));
-    expect((await app.admin.get('/tenants/yankee')).body).toMatchObject({ kb_count: 0, document_count: 0, storage_mb: 0 });
+    expect((await app.admin.get('/tenants/yankee')).body).toMatchObject({
+      kb_count: 0,
+      document_count: 0,
+      storage_mb: 0,
+    });
   });
 
   it('that are suspended refuse their members, not the platform, until they are active again', async () => {
@@ -127,7 +170,11 @@ describe('tenants', () => {
     expect((await app.admin.post('/tenants/xray/suspend')).body.status).toBe('suspended');
     expectProblem(await client.get('/tenants/xray'), 403, 'tenant_suspended');
     expectProblem(await client.get('/tenants/xray/kbs/docs'), 403, 'tenant_suspended');
-    expectProblem(await client.post('/tenants/xray/kbs/docs/search', { query: 'x' }), 403, 'tenant_suspended');
+    expectProblem(
+      await client.post('/tenants/xray/kbs/docs/search', { query: 'x' }),
+      403,
+      'tenant_suspended',
+    );
     expect((await client.get('/auth/me')).status).toBe(200);
     expect((await app.admin.get('/tenants/xray/kbs/docs')).status).toBe(200);
     expect(namesOf(await app.admin.get('/tenants?status=suspended'))).toEqual(['xray']);
@@ -155,10 +202,25 @@ describe('members', () => {
     const added = await app.admin.post('/tenants/club/members', { user_id: ids['berta'], role: 'editor' });
     expect(added).toMatchObject({
       status: 201,
-      body: { user_id: ids['berta'], email: 'berta@example.com', roles: ['editor'], status: 'active', joined_by: expect.any(String) },
+      body: {
+        user_id: ids['berta'],
+        email: 'berta@example.com',
+        roles: ['editor'],
+        status: 'active',
+        joined_by: expect.any(String),
+      },
     });
-    await expectStatus(201, app.admin.post('/tenants/club/members', { email: 'Anton@example.com', roles: ['viewer', 'editor', 'viewer'] }));
-    await expectStatus(201, app.admin.post('/tenants/club/members', { user_id: ids['caesar'], role: 'viewer' }));
+    await expectStatus(
+      201,
+      app.admin.post('/tenants/club/members', {
+        email: 'Anton@example.com',
+        roles: ['viewer', 'editor', 'viewer'],
+      }),
+    );
+    await expectStatus(
+      201,
+      app.admin.post('/tenants/club/members', { user_id: ids['caesar'], role: 'viewer' }),
+    );
 
     const list = async (query: string) =>
       (await expectStatus(200, app.admin.get(`/tenants/club/members?${query}`))).body as {
@@ -168,29 +230,50 @@ describe('members', () => {
     const names = async (query: string) => (await list(query)).items.map(item => item.email.split('@')[0]);
     expect(await names('')).toEqual(['admin', 'berta', 'anton', 'caesar']);
     expect(await names('sort=email')).toEqual(['admin', 'anton', 'berta', 'caesar']);
-    expect(await names('sort=-display_name&page_size=2&page=2')).toEqual(['anton', 'admin'].toSorted().toReversed());
+    expect(await names('sort=-display_name&page_size=2&page=2')).toEqual(
+      ['anton', 'admin'].toSorted().toReversed(),
+    );
     expect(await names('search=CAES')).toEqual(['caesar']);
     expect(await names('search=_')).toEqual([]);
     expect(await names('role=editor&sort=email')).toEqual(['anton', 'berta']);
     expect((await list('page_size=1')).total).toBe(4);
 
-    expectProblem(await app.admin.post('/tenants/club/members', { user_id: ids['berta'], role: 'viewer' }), 409, 'already_member');
-    expectProblem(await app.admin.post('/tenants/club/members', { email: 'nobody@example.com', role: 'viewer' }), 404, 'not_found');
+    expectProblem(
+      await app.admin.post('/tenants/club/members', { user_id: ids['berta'], role: 'viewer' }),
+      409,
+      'already_member',
+    );
+    expectProblem(
+      await app.admin.post('/tenants/club/members', { email: 'nobody@example.com', role: 'viewer' }),
+      404,
+      'not_found',
+    );
     const changed = await app.admin.put(`/tenants/club/members/${ids['anton']}`, { roles: ['admin'] });
     expect(changed).toMatchObject({ status: 200, body: { roles: ['admin'] } });
-    expect((await app.admin.patch(`/tenants/club/members/${ids['berta']}`, { role: 'viewer' })).body.roles).toEqual(['viewer']);
+    expect(
+      (await app.admin.patch(`/tenants/club/members/${ids['berta']}`, { role: 'viewer' })).body.roles,
+    ).toEqual(['viewer']);
     expect((await app.admin.delete(`/tenants/club/members/${ids['caesar']}`)).status).toBe(204);
     expectProblem(await app.admin.delete(`/tenants/club/members/${ids['caesar']}`), 404, 'not_found');
-    expectProblem(await app.admin.put(`/tenants/club/members/${ids['caesar']}`, { role: 'viewer' }), 404, 'not_found');
+    expectProblem(
+      await app.admin.put(`/tenants/club/members/${ids['caesar']}`, { role: 'viewer' }),
+      404,
+      'not_found',
+    );
     expect(await names('sort=email')).toEqual(['admin', 'anton', 'berta']);
     // Whoever comes back has the new roles alone.
-    await expectStatus(201, app.admin.post('/tenants/club/members', { user_id: ids['caesar'], role: 'viewer_readonly' }));
+    await expectStatus(
+      201,
+      app.admin.post('/tenants/club/members', { user_id: ids['caesar'], role: 'viewer_readonly' }),
+    );
     expect((await list('search=caesar')).items[0]?.roles).toEqual(['viewer_readonly']);
   });
 
   it('are added once, also when two add them at once', async () => {
     const { id } = await app.createUser();
-    const both = await Promise.all([1, 2].map(() => app.admin.post('/tenants/club/members', { user_id: id, role: 'viewer' })));
+    const both = await Promise.all(
+      [1, 2].map(() => app.admin.post('/tenants/club/members', { user_id: id, role: 'viewer' })),
+    );
     expect(statuses(both)).toEqual([201, 409]);
   });
 
@@ -215,15 +298,36 @@ describe('members', () => {
     const viewer = await app.createMember('club', 'viewer');
     const stranger = await app.createUser();
     const members = '/tenants/club/members';
-    expectProblem(await admin.client.post(members, { user_id: stranger.id, role: 'owner' }), 403, 'role_above_own');
-    expectProblem(await admin.client.post(members, { user_id: stranger.id, roles: ['viewer', 'owner'] }), 403, 'role_above_own');
-    expectProblem(await admin.client.put(`${members}/${viewer.id}`, { role: 'owner' }), 403, 'role_above_own');
+    expectProblem(
+      await admin.client.post(members, { user_id: stranger.id, role: 'owner' }),
+      403,
+      'role_above_own',
+    );
+    expectProblem(
+      await admin.client.post(members, { user_id: stranger.id, roles: ['viewer', 'owner'] }),
+      403,
+      'role_above_own',
+    );
+    expectProblem(
+      await admin.client.put(`${members}/${viewer.id}`, { role: 'owner' }),
+      403,
+      'role_above_own',
+    );
     expectProblem(await admin.client.put(`${members}/${admin.id}`, { role: 'owner' }), 403, 'role_above_own');
-    expectProblem(await admin.client.put(`${members}/${owner.id}`, { role: 'viewer' }), 403, 'role_above_own');
+    expectProblem(
+      await admin.client.put(`${members}/${owner.id}`, { role: 'viewer' }),
+      403,
+      'role_above_own',
+    );
     expectProblem(await admin.client.delete(`${members}/${owner.id}`), 403, 'role_above_own');
-    expectProblem(await viewer.client.post(members, { user_id: stranger.id, role: 'viewer' }), 403, 'forbidden');
+    expectProblem(
+      await viewer.client.post(members, { user_id: stranger.id, role: 'viewer' }),
+      403,
+      'forbidden',
+    );
     expectProblem(await viewer.client.delete(`${members}/${viewer.id}`), 403, 'forbidden');
-    const roleOf = async (email: string) => (await app.admin.get(`${members}?search=${email}`)).body.items[0]?.roles;
+    const roleOf = async (email: string) =>
+      (await app.admin.get(`${members}?search=${email}`)).body.items[0]?.roles;
     expect(await roleOf(owner.email)).toEqual(['owner']);
     expect(await roleOf(viewer.email)).toEqual(['viewer']);
     expect(await roleOf(admin.email)).toEqual(['admin']);
@@ -240,20 +344,29 @@ describe('members', () => {
       await expectStatus(204, app.admin.delete(`/tenants/${name}/members/${id}`));
       return owners;
     };
-    const ownersOf = async (name: string) => (await app.admin.get(`/tenants/${name}/members?role=owner`)).body.total;
+    const ownersOf = async (name: string) =>
+      (await app.admin.get(`/tenants/${name}/members?role=owner`)).body.total;
 
     it('alone, or with a request of the platform', async () => {
       const [first, second] = await twoOwners('guild');
       await expectStatus(204, first.client.delete(`/tenants/guild/members/${second.id}`));
       for (const client of [first.client, app.admin]) {
         expectProblem(await client.delete(`/tenants/guild/members/${first.id}`), 409, 'last_owner');
-        expectProblem(await client.put(`/tenants/guild/members/${first.id}`, { role: 'viewer' }), 409, 'last_owner');
+        expectProblem(
+          await client.put(`/tenants/guild/members/${first.id}`, { role: 'viewer' }),
+          409,
+          'last_owner',
+        );
       }
-      expect((await first.client.put(`/tenants/guild/members/${first.id}`, { roles: ['owner', 'viewer'] })).status).toBe(200);
+      expect(
+        (await first.client.put(`/tenants/guild/members/${first.id}`, { roles: ['owner', 'viewer'] })).status,
+      ).toBe(200);
       expect(await ownersOf('guild')).toBe(1);
     });
 
-    const ways: Array<[string, (path: string) => Promise<{ status: number; body: { code?: string } }>, number]> = [
+    const ways: Array<
+      [string, (path: string) => Promise<{ status: number; body: { code?: string } }>, number]
+    > = [
       ['removed', path => app.admin.delete(path), 204],
       ['demoted with PUT', path => app.admin.put(path, { roles: ['viewer'] }), 200],
       ['demoted with PATCH', path => app.admin.patch(path, { role: 'viewer' }), 200],
@@ -284,13 +397,26 @@ describe('permissions', () => {
     const { client } = await app.createMember('club', 'viewer_readonly');
     const without = (await expectStatus(200, client.get('/permissions'))).body;
     expect(without.granted).toBeNull();
-    expect(without.items).toContainEqual({ name: 'kb:create', domain: 'tenant', description: 'Create knowledge bases' });
-    expect(without.roles.map((role: { name: string }) => role.name)).toEqual(['owner', 'admin', 'editor', 'viewer', 'viewer_readonly']);
+    expect(without.items).toContainEqual({
+      name: 'kb:create',
+      domain: 'tenant',
+      description: 'Create knowledge bases',
+    });
+    expect(without.roles.map((role: { name: string }) => role.name)).toEqual([
+      'owner',
+      'admin',
+      'editor',
+      'viewer',
+      'viewer_readonly',
+    ]);
     const granted = ['tenant:read', 'query:run', 'chat:own'];
-    expect((await client.withHeaders({ 'x-tenant-id': 'club' }).get('/permissions')).body.granted).toEqual(granted);
+    expect((await client.withHeaders({ 'x-tenant-id': 'club' }).get('/permissions')).body.granted).toEqual(
+      granted,
+    );
     expect((await client.get('/permissions?tenant=club')).body.granted).toEqual(granted);
     expect(without.roles.at(-1).permissions).toEqual(granted);
-    const platform = (await app.admin.withHeaders({ 'x-tenant-id': 'club' }).get('/permissions')).body.granted;
+    const platform = (await app.admin.withHeaders({ 'x-tenant-id': 'club' }).get('/permissions')).body
+      .granted;
     expect(platform).toContain('tenant:delete');
   });
 });
@@ -304,11 +430,18 @@ describe('a tenant chosen in several places', () => {
     const search = (from: typeof client, body: object = {}, query = '') =>
       from.post(`/tenants/here/kbs/docs/search${query}`, { query: 'anything', ...body });
     const hereId = (await client.get('/tenants/here')).body.id;
-    expect((await search(client.withHeaders({ 'x-tenant-id': hereId }), { tenant_id: 'here' }, '?tenant=here')).status).toBe(200);
+    expect(
+      (await search(client.withHeaders({ 'x-tenant-id': hereId }), { tenant_id: 'here' }, '?tenant=here'))
+        .status,
+    ).toBe(200);
     expectProblem(await search(client.withHeaders({ 'x-tenant-id': 'there' })), 400, 'tenant_mismatch');
     expectProblem(await search(client, {}, '?tenant=there'), 400, 'tenant_mismatch');
     expectProblem(await search(client, { tenant_id: 'there' }), 400, 'tenant_mismatch');
-    expectProblem(await client.withHeaders({ 'x-tenant-id': 'here' }).get('/permissions?tenant=there'), 400, 'tenant_mismatch');
+    expectProblem(
+      await client.withHeaders({ 'x-tenant-id': 'here' }).get('/permissions?tenant=there'),
+      400,
+      'tenant_mismatch',
+    );
     expectProblem(await client.get('/permissions?tenant=here&tenant=there'), 400, 'tenant_mismatch');
     // Naming somebody else's is no way to learn whether it exists.
     expectProblem(await search(client.withHeaders({ 'x-tenant-id': 'club' })), 404, 'not_found');

@@ -23,7 +23,12 @@ let dataSource: DataSource;
 beforeAll(async () => {
   database = await createTestDatabase();
   // One connection, so that each transaction gets what the one before it left behind.
-  env = parseEnv({ ...database.env, JWT_SECRET: TEST_SECRET, ENCRYPTION_KEY: TEST_SECRET, DATABASE_POOL_SIZE: '1' });
+  env = parseEnv({
+    ...database.env,
+    JWT_SECRET: TEST_SECRET,
+    ENCRYPTION_KEY: TEST_SECRET,
+    DATABASE_POOL_SIZE: '1',
+  });
   await open();
   await superuser(seed(A), seed(B));
 });
@@ -52,12 +57,32 @@ describe('the check at the start', () => {
   const own = `tenant_id = (SELECT nullif(current_setting('app.tenant_id', true), '')::uuid)`;
   it.each([
     ['a policy is gone', 'DROP POLICY tenant_isolation ON chunks', /chunks has no policy/],
-    ['row-level security is off', 'ALTER TABLE documents DISABLE ROW LEVEL SECURITY', /documents .* switched off/],
-    ['it does not bind the owner', 'ALTER TABLE documents NO FORCE ROW LEVEL SECURITY', /documents does not force/],
-    ['another policy opens a table', `CREATE POLICY open ON kb_terms ${policy('true')}`, /open of the table kb_terms/],
+    [
+      'row-level security is off',
+      'ALTER TABLE documents DISABLE ROW LEVEL SECURITY',
+      /documents .* switched off/,
+    ],
+    [
+      'it does not bind the owner',
+      'ALTER TABLE documents NO FORCE ROW LEVEL SECURITY',
+      /documents does not force/,
+    ],
+    [
+      'another policy opens a table',
+      `CREATE POLICY open ON kb_terms ${policy('true')}`,
+      /open of the table kb_terms/,
+    ],
     ['… to everybody', 'CREATE POLICY open ON kb_terms USING (true)', /open of the table kb_terms/],
-    ['… for reading', `CREATE POLICY open ON kb_terms FOR SELECT TO ${TENANT_ROLE} USING (true)`, /open of the table kb_terms/],
-    ['… by an OR', `CREATE POLICY open ON kb_terms ${policy(`${own} OR term = 1`)}`, /open of the table kb_terms/],
+    [
+      '… for reading',
+      `CREATE POLICY open ON kb_terms FOR SELECT TO ${TENANT_ROLE} USING (true)`,
+      /open of the table kb_terms/,
+    ],
+    [
+      '… by an OR',
+      `CREATE POLICY open ON kb_terms ${policy(`${own} OR term = 1`)}`,
+      /open of the table kb_terms/,
+    ],
     ['… by a NOT', `CREATE POLICY open ON kb_terms ${policy(`NOT (${own})`)}`, /open of the table kb_terms/],
     [
       'a policy lets foreign rows in',
@@ -65,9 +90,21 @@ describe('the check at the start', () => {
        CREATE POLICY tenant_isolation ON members TO ${TENANT_ROLE} USING (${own}) WITH CHECK (true)`,
       /tenant_isolation of the table members/,
     ],
-    ['a new table has none', 'CREATE TABLE notes (tenant_id uuid); GRANT ALL ON notes TO enclave_tenant', /notes .* switched off/],
-    ['the running role owns a table', `ALTER TABLE kb_terms OWNER TO ${DEFAULT_LOGIN_ROLE}`, /kb_terms is owned by the role/],
-    ['one of its roles does', `ALTER TABLE kb_terms OWNER TO ${TENANT_ROLE}`, /kb_terms is owned by the role/],
+    [
+      'a new table has none',
+      'CREATE TABLE notes (tenant_id uuid); GRANT ALL ON notes TO enclave_tenant',
+      /notes .* switched off/,
+    ],
+    [
+      'the running role owns a table',
+      `ALTER TABLE kb_terms OWNER TO ${DEFAULT_LOGIN_ROLE}`,
+      /kb_terms is owned by the role/,
+    ],
+    [
+      'one of its roles does',
+      `ALTER TABLE kb_terms OWNER TO ${TENANT_ROLE}`,
+      /kb_terms is owned by the role/,
+    ],
   ])('refuses where %s', async (_, statements, message) => {
     const restore = await catalogueOf();
     await superuser(statements);
@@ -88,7 +125,9 @@ describe('the check at the start', () => {
     ['bypasses row-level security', 'BYPASSRLS', `${probe} has BYPASSRLS`],
     ['is a superuser', 'SUPERUSER', `${probe} is a superuser`],
   ])('refuses a running role that %s', async (_, attribute, message) => {
-    await superuser(`CREATE ROLE ${probe} LOGIN PASSWORD 'probe' ${attribute}; GRANT ${TENANT_ROLE} TO ${probe}`);
+    await superuser(
+      `CREATE ROLE ${probe} LOGIN PASSWORD 'probe' ${attribute}; GRANT ${TENANT_ROLE} TO ${probe}`,
+    );
     try {
       await expect(asLogin(probe, checkCatalogue)).rejects.toThrow(message);
     } finally {
@@ -127,7 +166,11 @@ describe('a start', () => {
 
   it('is refused without a table’s policy', async () => {
     const undo = await catalogueOf();
-    await changed('DROP POLICY tenant_isolation ON chunk_vectors', () => expect(start()).rejects.toThrow(/table chunk_vectors/), undo);
+    await changed(
+      'DROP POLICY tenant_isolation ON chunk_vectors',
+      () => expect(start()).rejects.toThrow(/table chunk_vectors/),
+      undo,
+    );
   });
 
   it.skipIf(SERVER)('is refused while the role of tenants has BYPASSRLS', async () => {
@@ -142,7 +185,9 @@ describe('a start', () => {
 describe('every table with a tenant', () => {
   it('is seeded by this test', async () => {
     for (const table of await tenantTables()) {
-      const rows = await superuser(`SELECT ${table.column}::text AS tenant FROM ${table.name} WHERE ${table.column} IN ('${A}', '${B}')`);
+      const rows = await superuser(
+        `SELECT ${table.column}::text AS tenant FROM ${table.name} WHERE ${table.column} IN ('${A}', '${B}')`,
+      );
       expect(new Set(rows.map(row => row['tenant'])), table.name).toEqual(new Set([A, B]));
     }
   });
@@ -168,7 +213,10 @@ describe('every table with a tenant', () => {
       // The tenant's own row, with the other tenant's id wherever its own stands.
       const foreign = `SELECT ${columns} FROM jsonb_populate_record(null::${name}, replace(to_jsonb(t)::text, '${A}', '${B}')::jsonb)`;
       const refused = (statement: string) =>
-        expect(asTenant(A, tx => tx.query(statement)), statement).rejects.toThrow(
+        expect(
+          asTenant(A, tx => tx.query(statement)),
+          statement,
+        ).rejects.toThrow(
           // Of the register of tenants a tenant may not make rows at all.
           name === 'tenants' ? /row-level security|permission denied/ : /row-level security/,
         );
@@ -179,11 +227,19 @@ describe('every table with a tenant', () => {
 
   it('keeps the rows of another tenant from being changed or deleted', async () => {
     for (const { name, column, writable } of await tenantTables()) {
-      const before = await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`);
-      const changed = await asTenant(A, tx => tx.query(`UPDATE ${name} SET ${writable[0]} = ${writable[0]} WHERE ${column} = '${B}'`));
+      const before = await superuser(
+        `SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`,
+      );
+      const changed = await asTenant(A, tx =>
+        tx.query(`UPDATE ${name} SET ${writable[0]} = ${writable[0]} WHERE ${column} = '${B}'`),
+      );
       expect(changed[1], name).toBe(0);
-      if (name !== 'tenants') await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`));
-      expect(await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`), name).toEqual(before);
+      if (name !== 'tenants')
+        await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`));
+      expect(
+        await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`),
+        name,
+      ).toEqual(before);
     }
   });
 
@@ -202,7 +258,11 @@ describe('every table with a tenant', () => {
   });
 
   it('refuses a reference into another tenant', async () => {
-    const into = (statement: string) => expect(asTenant(A, tx => tx.query(statement)), statement).rejects.toThrow(/foreign key/);
+    const into = (statement: string) =>
+      expect(
+        asTenant(A, tx => tx.query(statement)),
+        statement,
+      ).rejects.toThrow(/foreign key/);
     await into(`UPDATE documents SET kb_id = '${idOf(B, 'kb')}', content_sha256 = 'y'`);
     await into(`UPDATE chunks SET document_id = '${idOf(B, 'document')}', ordinal = ordinal + 2`);
     await into(`UPDATE chunk_vectors SET chunk_id = '${idOf(B, 'unused')}'`);
@@ -212,8 +272,15 @@ describe('every table with a tenant', () => {
 
 describe('the role of the platform', () => {
   it.each(['chunks', 'chunk_vectors', 'kb_terms', 'knowledge_bases'])('may not touch %s', async table => {
-    for (const statement of [`SELECT FROM ${table}`, `DELETE FROM ${table}`, `UPDATE ${table} SET tenant_id = tenant_id`]) {
-      await expect(asPlatform(tx => tx.query(statement)), statement).rejects.toThrow(/permission denied/);
+    for (const statement of [
+      `SELECT FROM ${table}`,
+      `DELETE FROM ${table}`,
+      `UPDATE ${table} SET tenant_id = tenant_id`,
+    ]) {
+      await expect(
+        asPlatform(tx => tx.query(statement)),
+        statement,
+      ).rejects.toThrow(/permission denied/);
     }
   });
 
@@ -223,15 +290,28 @@ describe('the role of the platform', () => {
        AND has_column_privilege('${PLATFORM_ROLE}', 'documents', attname, 'SELECT') ORDER BY 1`,
     );
     expect(columns.map(column => column['name'])).toEqual([
-      'attempts', 'created_at', 'id', 'interruptions', 'lease_expires_at', 'run_after', 'status', 'tenant_id',
+      'attempts',
+      'created_at',
+      'id',
+      'interruptions',
+      'lease_expires_at',
+      'run_after',
+      'status',
+      'tenant_id',
     ]);
-    await expect(asPlatform(tx => tx.query('SELECT title FROM documents'))).rejects.toThrow(/permission denied/);
+    await expect(asPlatform(tx => tx.query('SELECT title FROM documents'))).rejects.toThrow(
+      /permission denied/,
+    );
     expect(await asPlatform(tx => tx.query('SELECT id FROM documents'))).toHaveLength(2);
   });
 
   it('is no way around for a tenant', async () => {
-    await expect(asTenant(A, tx => tx.query('SELECT password_hash FROM users'))).rejects.toThrow(/permission denied/);
-    await expect(asTenant(A, tx => tx.query('SELECT * FROM auth_sessions'))).rejects.toThrow(/permission denied/);
+    await expect(asTenant(A, tx => tx.query('SELECT password_hash FROM users'))).rejects.toThrow(
+      /permission denied/,
+    );
+    await expect(asTenant(A, tx => tx.query('SELECT * FROM auth_sessions'))).rejects.toThrow(
+      /permission denied/,
+    );
     const users = await asTenant(A, tx => tx.query('SELECT id FROM users'));
     expect(users).toEqual([{ id: idOf(A, 'user') }]);
   });
@@ -247,7 +327,11 @@ describe('a pooled connection', () => {
   };
   const clean = { user: DEFAULT_LOGIN_ROLE, tenant: null, member: null };
   const entering = (work: (tx: Tx) => Promise<unknown>) =>
-    runTransaction(dataSource, `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${A}'; SET LOCAL app.user_id = '${A}'`, work);
+    runTransaction(
+      dataSource,
+      `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${A}'; SET LOCAL app.user_id = '${A}'`,
+      work,
+    );
 
   beforeEach(async () => {
     await entering(async tx => {
@@ -265,13 +349,17 @@ describe('a pooled connection', () => {
   });
 
   it('nor after an error of the work, or of the database', async () => {
-    await expect(entering(() => Promise.reject(new Error('the work failed')))).rejects.toThrow('the work failed');
+    await expect(entering(() => Promise.reject(new Error('the work failed')))).rejects.toThrow(
+      'the work failed',
+    );
     expect(await left()).toEqual(clean);
     await expect(entering(tx => tx.query('SELECT 1 / 0'))).rejects.toThrow(/division by zero/);
   });
 
   it('nor after an error that the work has swallowed', async () => {
-    await expect(entering(tx => tx.query('SELECT 1 / 0').catch(() => undefined))).rejects.toThrow(/rolled back/);
+    await expect(entering(tx => tx.query('SELECT 1 / 0').catch(() => undefined))).rejects.toThrow(
+      /rolled back/,
+    );
   });
 
   it.runIf(SERVER)('nor after a cancelled query', async () => {
@@ -283,7 +371,9 @@ describe('a pooled connection', () => {
   });
 
   it.runIf(SERVER)('nor after it was cut', async () => {
-    await expect(entering(tx => tx.query('SELECT pg_terminate_backend(pg_backend_pid())'))).rejects.toThrow();
+    await expect(entering(tx => tx.query('SELECT pg_terminate_backend(pg_backend_pid())'))).rejects.toThrow(
+      /terminat/,
+    );
   });
 });
 
@@ -301,7 +391,8 @@ function asTenant(tenant: string | null, work: (tx: Tx) => Promise<any[]>) {
   return runTransaction(dataSource, `SET LOCAL ROLE ${TENANT_ROLE}${context}`, work);
 }
 
-const asPlatform = (work: (tx: Tx) => Promise<unknown>) => runTransaction(dataSource, `SET LOCAL ROLE ${PLATFORM_ROLE}`, work);
+const asPlatform = (work: (tx: Tx) => Promise<unknown>) =>
+  runTransaction(dataSource, `SET LOCAL ROLE ${PLATFORM_ROLE}`, work);
 
 /** As the only session of the embedded database, or in one of its own. */
 async function asLogin(role: string, work: (as: DataSource) => Promise<void>): Promise<void> {
@@ -309,12 +400,22 @@ async function asLogin(role: string, work: (as: DataSource) => Promise<void>): P
     const url = new URL(access.url as string);
     url.username = role;
     url.password = 'probe';
-    const other = (await openDatabase({ ...env, database: { ...env.database, url: url.href } }, TEST_SECRET)).application([]);
+    const other = (
+      await openDatabase({ ...env, database: { ...env.database, url: url.href } }, TEST_SECRET)
+    ).application([]);
     await other.initialize();
-    await work(other).finally(() => other.destroy());
+    try {
+      await work(other);
+    } finally {
+      await other.destroy();
+    }
   } else {
     await dataSource.query(`SET SESSION AUTHORIZATION ${role}`);
-    await work(dataSource).finally(() => dataSource.query(`SET SESSION AUTHORIZATION ${DEFAULT_LOGIN_ROLE}`));
+    try {
+      await work(dataSource);
+    } finally {
+      await dataSource.query(`SET SESSION AUTHORIZATION ${DEFAULT_LOGIN_ROLE}`);
+    }
   }
 }
 

@@ -66,7 +66,8 @@ describe('a path', () => {
           const unknown = await call(client, route, { ...base, [parameter]: nameOfNothing(kind) });
           expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
           expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
-          const mayTry = parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
+          const mayTry =
+            parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
           if (mayTry) expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
         }
       }
@@ -106,7 +107,9 @@ describe('a tenant named beside the path', () => {
   });
 
   it('in the body is answered as if there were none of that name', async () => {
-    for (const route of routes.filter(candidate => candidate.permission !== null && isJson(keyOf(candidate)))) {
+    for (const route of routes.filter(
+      candidate => candidate.permission !== null && isJson(keyOf(candidate)),
+    )) {
       for (const [who, client] of credentials) {
         if (who === 'platform admin') continue;
         const send = (value: string) => call(client, route, b, { fields: { tenant_id: value } });
@@ -134,7 +137,8 @@ describe('an id in a body', () => {
     for (const what of ['search', 'query']) {
       for (const [who, client] of credentials) {
         const path = `/tenants/intruder/kbs/docs/${what}`;
-        const ask = (id: string) => client.post(path, { query: 'What is the launch code?', filter: { document_ids: [id] } });
+        const ask = (id: string) =>
+          client.post(path, { query: 'What is the launch code?', filter: { document_ids: [id] } });
         const foreign = await ask(a['document'] as string);
         const unknown = await ask(randomUUID());
         delete foreign.body.latency_ms;
@@ -165,8 +169,12 @@ describe('what one’s own tenant shows', () => {
         if (who === 'platform admin' && parametersOf(route).length === 0) continue;
         const answer = await call(client, route, b);
         const text = JSON.stringify(answer.body);
-        expect(secrets.filter(id => text.includes(id)), `${who}: ${keyOf(route)}`).toEqual([]);
-        if (who === 'owner' && !route.permission?.startsWith('platform:')) expect(answer.status, keyOf(route)).toBe(200);
+        expect(
+          secrets.filter(id => text.includes(id)),
+          `${who}: ${keyOf(route)}`,
+        ).toEqual([]);
+        if (who === 'owner' && !route.permission?.startsWith('platform:'))
+          expect(answer.status, keyOf(route)).toBe(200);
       }
     }
   });
@@ -195,11 +203,13 @@ async function createTenant(name: string): Promise<Ids> {
   };
 }
 
-const nameOfNothing = (kind: string): string => (/ (name|slug)$/.test(kind) ? `no-such-${randomUUID().slice(0, 8)}` : randomUUID());
+const nameOfNothing = (kind: string): string =>
+  / (name|slug)$/.test(kind) ? `no-such-${randomUUID().slice(0, 8)}` : randomUUID();
 
 const keyOf = ({ method, path }: GuardedRoute): string => `${method} ${path}`;
 
-const parametersOf = ({ path }: GuardedRoute): string[] => [...path.matchAll(/:(\w+)/g)].map(match => match[1] as string);
+const parametersOf = ({ path }: GuardedRoute): string[] =>
+  [...path.matchAll(/:(\w+)/g)].map(match => match[1] as string);
 
 function call(
   client: Client,
@@ -209,7 +219,11 @@ function call(
 ): Promise<Answer> {
   const example = EXAMPLE_BODIES[keyOf(route)]?.();
   const path = route.path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(ids[name] ?? 'missing'));
-  return client.send(route.method, path + query, example instanceof FormData ? example : example && { ...example, ...fields });
+  return client.send(
+    route.method,
+    path + query,
+    example instanceof FormData ? example : example && { ...example, ...fields },
+  );
 }
 
 function isJson(key: string): boolean {
@@ -219,22 +233,25 @@ function isJson(key: string): boolean {
 
 /** Status and body, but for the two members that every problem has to itself. */
 function expectSame(actual: Answer, expected: Answer, what: string): void {
-  const told = ({ status, body }: Answer) => ({ status, body: { ...body, instance: null, request_id: null } });
+  const told = ({ status, body }: Answer) => ({
+    status,
+    body: { ...body, instance: null, request_id: null },
+  });
   expect(told(actual), what).toEqual(told(expected));
 }
 
 /** Dotted paths of the fields that take a UUID, by route (`METHOD /path` as the router writes it), of every body. */
 async function requestIdFields(): Promise<Map<string, string[]>> {
   const { body: api } = await app.anonymous.get('//openapi.json');
-  const bodies = new Map<string, string[]>();
+  const found = new Map<string, string[]>();
   for (const [path, operations] of Object.entries<any>(api.paths)) {
     for (const [method, operation] of Object.entries<any>(operations)) {
       const content = Object.values<any>(operation.requestBody?.content ?? {})[0];
       const key = `${method.toUpperCase()} ${path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1')}`;
-      if (content) bodies.set(key, [...new Set(idFields(api, content.schema))]);
+      if (content) found.set(key, [...new Set(idFields(api, content.schema))]);
     }
   }
-  return bodies;
+  return found;
 }
 
 /** @param above references that led here: free JSON refers to itself */
@@ -245,7 +262,12 @@ function idFields(api: any, schema: any, path = '', above: string[] = []): strin
     return idFields(api, api.components.schemas[name], path, [...above, schema.$ref]);
   }
   if (schema.format === 'uuid') return [path];
-  const alternatives = [schema.items, ...(schema.anyOf ?? []), ...(schema.allOf ?? []), ...(schema.oneOf ?? [])];
+  const alternatives = [
+    schema.items,
+    ...(schema.anyOf ?? []),
+    ...(schema.allOf ?? []),
+    ...(schema.oneOf ?? []),
+  ];
   return [
     ...Object.entries(schema.properties ?? {}).flatMap(([name, field]) =>
       idFields(api, field, path ? `${path}.${name}` : name, above),
@@ -259,7 +281,7 @@ async function checksum(): Promise<string> {
   const id = a['tenant'] as string;
   const rows = await rowsOf(id);
   const folder = join(app.env.dataDir, 'files', id);
-  const names = existsSync(folder) ? (readdirSync(folder, { recursive: true, withFileTypes: true })) : [];
+  const names = existsSync(folder) ? readdirSync(folder, { recursive: true, withFileTypes: true }) : [];
   const files = names
     .filter(entry => entry.isFile())
     .map(entry => join(entry.parentPath, entry.name))
@@ -294,7 +316,10 @@ function rowsOf(tenantId: string): Promise<Record<string, string[]>> {
       ['tenants', 'id = $1'],
       ['users', 'id IN (SELECT user_id FROM members WHERE tenant_id = $1)'],
     ]) {
-      const { rows } = await client.query(`SELECT t::text AS row FROM ${table} t WHERE ${condition} ORDER BY 1`, [tenantId]);
+      const { rows } = await client.query(
+        `SELECT t::text AS row FROM ${table} t WHERE ${condition} ORDER BY 1`,
+        [tenantId],
+      );
       contents[table] = rows.map(({ row }) => row);
     }
     return contents;

@@ -27,19 +27,29 @@ beforeAll(async () => {
 });
 afterAll(() => app?.close());
 
-it.each(['hybrid', 'vector', 'keyword'])('packed around the question change neither passages nor scores: %s', async mode => {
-  const ask = async () => {
-    const { body } = await app.admin.post('/tenants/small/kbs/docs/search', { query: 'How long is the warranty?', mode, top_k: 5 });
-    return body.passages;
-  };
-  const before = await ask();
-  expect(before).toHaveLength(mode === 'keyword' ? 2 : 5);
-  await packNeighbours();
-  expect(await ask()).toEqual(before);
-});
+it.each(['hybrid', 'vector', 'keyword'])(
+  'packed around the question change neither passages nor scores: %s',
+  async mode => {
+    const ask = async () => {
+      const { body } = await app.admin.post('/tenants/small/kbs/docs/search', {
+        query: 'How long is the warranty?',
+        mode,
+        top_k: 5,
+      });
+      return body.passages;
+    };
+    const before = await ask();
+    expect(before).toHaveLength(mode === 'keyword' ? 2 : 5);
+    await packNeighbours();
+    expect(await ask()).toEqual(before);
+  },
+);
 
 it('answers the neighbour from its own texts', async () => {
-  const { body } = await app.admin.post('/tenants/neighbour/kbs/docs/search', { query: 'How long is the warranty?', top_k: 100 });
+  const { body } = await app.admin.post('/tenants/neighbour/kbs/docs/search', {
+    query: 'How long is the warranty?',
+    top_k: 100,
+  });
   const { body: kb } = await app.admin.get('/tenants/neighbour/kbs/docs');
   expect(body.passages).toHaveLength(100);
   expect(new Set(body.passages.map((passage: { kb_id: string }) => passage.kb_id))).toEqual(new Set([kb.id]));

@@ -8,7 +8,14 @@ import { type DatabaseAccess, openDatabase } from '../../foundation/database/dat
 import { PlatformDatabase } from '../tenancy/platform-database.js';
 import { AuthorizationService } from './authorization.service.js';
 import { CasbinRule, CasbinRulesRepository } from './casbin-rules.repository.js';
-import { BUILT_IN_ROLES, PERMISSIONS, PLATFORM_DOMAIN, type Permission, tenantDomain, userDomain } from './permissions.js';
+import {
+  BUILT_IN_ROLES,
+  PERMISSIONS,
+  PLATFORM_DOMAIN,
+  type Permission,
+  tenantDomain,
+  userDomain,
+} from './permissions.js';
 
 let testDatabase: TestDatabase;
 let env: Env;
@@ -38,19 +45,28 @@ beforeEach(async () => {
 });
 
 function createService(settings: Partial<Env> = {}): AuthorizationService {
-  const service = new AuthorizationService({ ...env, ...settings }, database, new CasbinRulesRepository(), new ChangeFeed(access.url));
+  const service = new AuthorizationService(
+    { ...env, ...settings },
+    database,
+    new CasbinRulesRepository(),
+    new ChangeFeed(access.url),
+  );
   service.onModuleInit();
   return service;
 }
 
 async function createDomain(): Promise<string> {
   const id = randomUUID();
-  await database.run(tx => tx.query('INSERT INTO tenants (id, name, display_name) VALUES ($1::uuid, $1::text, $1::text)', [id]));
+  await database.run(tx =>
+    tx.query('INSERT INTO tenants (id, name, display_name) VALUES ($1::uuid, $1::text, $1::text)', [id]),
+  );
   return tenantDomain(id);
 }
 
-const assign = (user: string, role: string, to = domain) => database.run(tx => authorization.assignRole(tx, user, role, to));
-const remove = (user: string, role: string, from = domain) => database.run(tx => authorization.removeRole(tx, user, role, from));
+const assign = (user: string, role: string, to = domain) =>
+  database.run(tx => authorization.assignRole(tx, user, role, to));
+const remove = (user: string, role: string, from = domain) =>
+  database.run(tx => authorization.removeRole(tx, user, role, from));
 
 async function userWith(role: string, to = domain): Promise<string> {
   const user = randomUUID();
@@ -62,7 +78,11 @@ const ASKING: Permission[] = ['tenant:read', 'query:run', 'chat:own'];
 const READING: Permission[] = [...ASKING, 'kb:read', 'document:read', 'agent:read', 'graph:read'];
 const EDITING: Permission[] = [
   ...READING,
-  ...(['kb', 'document', 'agent'] as const).flatMap((object): Permission[] => [`${object}:create`, `${object}:update`, `${object}:delete`]),
+  ...(['kb', 'document', 'agent'] as const).flatMap((object): Permission[] => [
+    `${object}:create`,
+    `${object}:update`,
+    `${object}:delete`,
+  ]),
 ];
 const MANAGING: Permission[] = [
   ...EDITING,
@@ -121,7 +141,9 @@ describe('the roles of the platform', () => {
     const inTenant = await authorization.permissionsOf(auditor, domain);
     const reading = /:read(_\w+)?$/;
     expect(inTenant.every(permission => reading.test(permission))).toBe(true);
-    expect(inTenant).toEqual(expect.arrayContaining(['tenant:read', 'tenant:read_audit', 'document:read', 'chat:read_all']));
+    expect(inTenant).toEqual(
+      expect.arrayContaining(['tenant:read', 'tenant:read_audit', 'document:read', 'chat:read_all']),
+    );
     const onPlatform = await authorization.permissionsOf(auditor, PLATFORM_DOMAIN);
     expect(onPlatform.toSorted()).toEqual(['platform:analytics', 'platform:audit', 'platform:read']);
   });
@@ -152,7 +174,8 @@ describe('what is one’s own', () => {
 describe('what is remembered', () => {
   it('is answered at once, and without a question to the database', async () => {
     const user = await userWith('viewer');
-    for (const permission of ['kb:read', 'kb:delete'] as const) await authorization.can(user, domain, permission);
+    for (const permission of ['kb:read', 'kb:delete'] as const)
+      await authorization.can(user, domain, permission);
     const run = vi.spyOn(database, 'run');
     expect(authorization.can(user, domain, 'kb:read')).toBe(true);
     expect(authorization.can(user, domain, 'kb:delete')).toBe(false);
@@ -183,14 +206,18 @@ describe('what is remembered', () => {
   it('is loaded once for all who ask at the same time', async () => {
     const user = await userWith('editor');
     const run = vi.spyOn(database, 'run');
-    const answers = await Promise.all(Array.from({ length: 30 }, async () => authorization.can(user, domain, 'kb:create')));
+    const answers = await Promise.all(
+      Array.from({ length: 30 }, async () => authorization.can(user, domain, 'kb:create')),
+    );
     expect(new Set(answers)).toEqual(new Set([true]));
     expect(run).toHaveBeenCalledTimes(1);
     run.mockRestore();
   });
 
   it('is right for many who ask at the same time', async () => {
-    const users = await Promise.all(Array.from({ length: 15 }, (_, index) => userWith(BUILT_IN_ROLES[index % 5] as string)));
+    const users = await Promise.all(
+      Array.from({ length: 15 }, (_, index) => userWith(BUILT_IN_ROLES[index % 5] as string)),
+    );
     const answers = await Promise.all(users.map(user => authorization.permissionsOf(user, domain)));
     answers.forEach((permissions, index) => {
       expect(permissions.toSorted()).toEqual(ROLES[BUILT_IN_ROLES[index % 5] as 'owner'].toSorted());
@@ -205,7 +232,9 @@ describe('what is remembered', () => {
       await (given ? assign : remove)(users[0] as string, 'viewer');
       expect(await authorization.can(users[0] as string, domain, 'kb:read'), `round ${round}`).toBe(given);
       await Promise.all(meanwhile);
-      expect(await authorization.can(users[0] as string, domain, 'kb:read'), `round ${round}, later`).toBe(given);
+      expect(await authorization.can(users[0] as string, domain, 'kb:read'), `round ${round}, later`).toBe(
+        given,
+      );
     }
   });
 
@@ -231,7 +260,9 @@ describe('outranks', () => {
   it.each(BUILT_IN_ROLES)('lets %s hand on what it holds itself, and no more', async role => {
     const user = await userWith(role);
     const rank = BUILT_IN_ROLES.indexOf(role);
-    const answers = await Promise.all(BUILT_IN_ROLES.map(other => authorization.outranks(user, other, domain)));
+    const answers = await Promise.all(
+      BUILT_IN_ROLES.map(other => authorization.outranks(user, other, domain)),
+    );
     expect(answers).toEqual(BUILT_IN_ROLES.map((_, index) => index >= rank));
   });
 });

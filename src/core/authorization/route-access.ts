@@ -43,7 +43,11 @@ export class RouteAccess implements OnModuleInit {
         const access = Reflect.getMetadata(ACCESS, handler) as Access | undefined;
         const permission = access && (access.kind === 'public' ? null : access.permission);
         return pathsOf(metatype as Type).flatMap(base =>
-          pathsOf(handler).map(path => ({ method: RequestMethod[method], path: join(base, path), permission })),
+          pathsOf(handler).map(path => ({
+            method: RequestMethod[method],
+            path: join(base, path),
+            permission,
+          })),
         );
       });
     });

@@ -11,7 +11,8 @@ const user = { kind: 'user', userId: 'u', sessionId: 's', tokenTenantId: null } 
 
 describe('TenantContext', () => {
   it('throws where nobody has said whose request or job this is', () => {
-    for (const read of [() => context.principal, () => context.tenant, () => context.userId]) {
+    const reads: Array<() => unknown> = [() => context.principal, () => context.tenant, () => context.userId];
+    for (const read of reads) {
       expect(read).toThrow(ContextMissingError);
       expect(() => cls.run(read)).toThrow(ContextMissingError);
     }

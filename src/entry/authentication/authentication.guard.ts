@@ -30,7 +30,10 @@ export class AuthenticationGuard implements CanActivate {
     if (!principal) {
       throw request.headers.authorization !== undefined
         ? Problem.unauthorized('invalid_token', 'The access token is not valid, has expired, or was revoked.')
-        : Problem.unauthorized('unauthorized', 'This route needs an access token: Authorization: Bearer <token>.');
+        : Problem.unauthorized(
+            'unauthorized',
+            'This route needs an access token: Authorization: Bearer <token>.',
+          );
     }
     this.context.setPrincipal(principal);
     return true;

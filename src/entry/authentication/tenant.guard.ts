@@ -34,7 +34,10 @@ export class TenantGuard implements CanActivate {
     const tenant = await this.choose(named);
     if (!tenant) {
       if (!needed) return true;
-      throw Problem.malformed('tenant_missing', 'Name a tenant: with the header X-Tenant-ID, or by switching to one.');
+      throw Problem.malformed(
+        'tenant_missing',
+        'Name a tenant: with the header X-Tenant-ID, or by switching to one.',
+      );
     }
     // A token outlives the membership that it was made for: no reason to refuse what needs no tenant.
     if (!needed && named.length === 0 && !(await this.mayKnow(tenant.id))) return true;

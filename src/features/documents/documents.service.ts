@@ -113,7 +113,8 @@ export class DocumentsService {
         arrived.push({ fileName: file.fileName, upload: await orProblem(this.receive(file, fields)) });
       }
       for (const { fileName, upload } of arrived) {
-        const result = upload instanceof Problem ? upload : await orProblem(this.create(kb, upload.file, upload));
+        const result =
+          upload instanceof Problem ? upload : await orProblem(this.create(kb, upload.file, upload));
         outcomes.push({ fileName, result });
       }
       return outcomes;
@@ -205,7 +206,15 @@ export class DocumentsService {
     }
     const { fileName } = incoming;
     const mimeType = await this.typeOf(file, incoming);
-    return { file, fileName, mimeType, title: title ?? titleOfFile(fileName), metadata, source: 'upload', sourceUrl: null };
+    return {
+      file,
+      fileName,
+      mimeType,
+      title: title ?? titleOfFile(fileName),
+      metadata,
+      source: 'upload',
+      sourceUrl: null,
+    };
   }
 
   private async typeOf(file: ReceivedFile, incoming: IncomingFile): Promise<string> {

@@ -67,15 +67,30 @@ beforeEach(() => {
   shutdown = new AbortController();
   const { directory, database, repository, knowledgeBases, storage, loader, model, queue } = parts;
   const models = { embedding: () => model };
-  const dependencies = [context, directory, database, repository, knowledgeBases, parts.chunks, storage, loader, models, queue];
-  service = new IngestionService(...(dependencies as unknown as ConstructorParameters<typeof IngestionService>));
-  for (const method of ['log', 'warn', 'error'] as const) vi.spyOn(Logger.prototype, method).mockImplementation(() => undefined);
+  const dependencies = [
+    context,
+    directory,
+    database,
+    repository,
+    knowledgeBases,
+    parts.chunks,
+    storage,
+    loader,
+    models,
+    queue,
+  ];
+  service = new IngestionService(
+    ...(dependencies as unknown as ConstructorParameters<typeof IngestionService>),
+  );
+  for (const method of ['log', 'warn', 'error'] as const)
+    vi.spyOn(Logger.prototype, method).mockImplementation(() => undefined);
 });
 afterEach(() => vi.clearAllMocks());
 
 const ingest = () => service.ingest(call, shutdown.signal);
-const nothingWritten = () => {
-  for (const name of ['finish', 'fail', 'retryLater', 'release'] as const) expect(parts.repository[name]).not.toHaveBeenCalled();
+const expectNothingWritten = () => {
+  for (const name of ['finish', 'fail', 'retryLater', 'release'] as const)
+    expect(parts.repository[name]).not.toHaveBeenCalled();
   expect(parts.chunks.replaceChunks).not.toHaveBeenCalled();
 };
 
@@ -117,36 +132,66 @@ describe('nothing is written', () => {
   it('where somebody else has the document', async () => {
     parts.repository.claim.mockResolvedValue(null);
     await ingest();
-    nothingWritten();
+    expectNothingWritten();
     expect(parts.storage.read).not.toHaveBeenCalled();
   });
 
   it('where the lease was lost before the vectors', async () => {
     parts.repository.heartbeat.mockResolvedValue(false);
     await ingest();
-    nothingWritten();
+    expectNothingWritten();
     expect(parts.model.embedDocuments).not.toHaveBeenCalled();
   });
 
   it('where the lease was lost at the last moment', async () => {
     parts.repository.lockOwn.mockResolvedValue(false);
     await ingest();
-    nothingWritten();
+    expectNothingWritten();
   });
 });
 
 describe('an ingestion that fails', () => {
   it.each([
-    ['the file cannot be read as what it is', () => parts.loader.loadAndSplit.mockRejectedValue(new DocumentError('damaged', 'It is damaged.')), 'damaged'],
-    ['there is no text in it', () => parts.loader.loadAndSplit.mockResolvedValue({ mimeType: 'text/plain', chunks: [] }), 'no_text'],
-    ['the original is missing', () => parts.storage.read.mockRejectedValue(new FileMissingError('gone')), 'content_missing'],
-    ['the knowledge base has vectors of another model', () => parts.knowledgeBases.fixEmbeddingModel.mockResolvedValue(false), 'embedding_model_changed'],
-    ['the model refuses the texts', () => parts.model.embedDocuments.mockRejectedValue(modelError(false)), 'model_rejected'],
-    ['it has ended the process too often', () => parts.repository.claim.mockResolvedValue({ ...claimed, interruptions: 26 }), 'damaged'],
+    [
+      'the file cannot be read as what it is',
+      () => parts.loader.loadAndSplit.mockRejectedValue(new DocumentError('damaged', 'It is damaged.')),
+      'damaged',
+    ],
+    [
+      'there is no text in it',
+      () => parts.loader.loadAndSplit.mockResolvedValue({ mimeType: 'text/plain', chunks: [] }),
+      'no_text',
+    ],
+    [
+      'the original is missing',
+      () => parts.storage.read.mockRejectedValue(new FileMissingError('gone')),
+      'content_missing',
+    ],
+    [
+      'the knowledge base has vectors of another model',
+      () => parts.knowledgeBases.fixEmbeddingModel.mockResolvedValue(false),
+      'embedding_model_changed',
+    ],
+    [
+      'the model refuses the texts',
+      () => parts.model.embedDocuments.mockRejectedValue(modelError(false)),
+      'model_rejected',
+    ],
+    [
+      'it has ended the process too often',
+      () => parts.repository.claim.mockResolvedValue({ ...claimed, interruptions: 26 }),
+      'damaged',
+    ],
   ])('for good where %s', async (_, arrange, code) => {
     arrange();
     await ingest();
-    expect(parts.repository.fail).toHaveBeenCalledExactlyOnceWith(expect.anything(), 'd', expect.any(String), code, expect.any(String));
+    expect(parts.repository.fail).toHaveBeenCalledExactlyOnceWith(
+      expect.anything(),
+      'd',
+      expect.any(String),
+      code,
+      expect.any(String),
+    );
     expect(parts.repository.finish).not.toHaveBeenCalled();
     expect(parts.queue.add).not.toHaveBeenCalled();
   });
@@ -159,9 +204,18 @@ describe('an ingestion that fails', () => {
     parts.repository.claim.mockResolvedValue({ ...claimed, attempts });
     parts.model.embedDocuments.mockRejectedValue(modelError(true));
     await ingest();
-    const retry = [expect.anything(), 'd', expect.any(String), 'model_unavailable', expect.any(String), delay];
+    const retry = [
+      expect.anything(),
+      'd',
+      expect.any(String),
+      'model_unavailable',
+      expect.any(String),
+      delay,
+    ];
     expect(parts.repository.retryLater).toHaveBeenCalledExactlyOnceWith(...retry);
-    expect(parts.queue.add).toHaveBeenCalledExactlyOnceWith(expect.any(String), call, { delay: delay * 1000 });
+    expect(parts.queue.add).toHaveBeenCalledExactlyOnceWith(expect.any(String), call, {
+      delay: delay * 1000,
+    });
     expect(parts.repository.fail).not.toHaveBeenCalled();
   });
 
@@ -197,11 +251,19 @@ it('gives the document back unharmed where the process shuts down', async () => 
     return Promise.reject(new Error('aborted'));
   });
   await ingest();
-  expect(parts.repository.release).toHaveBeenCalledExactlyOnceWith(expect.anything(), 'd', expect.any(String));
+  expect(parts.repository.release).toHaveBeenCalledExactlyOnceWith(
+    expect.anything(),
+    'd',
+    expect.any(String),
+  );
   expect(parts.repository.fail).not.toHaveBeenCalled();
   expect(parts.repository.retryLater).not.toHaveBeenCalled();
 });
 
 function modelError(retryable: boolean): ModelError {
-  return new ModelError(retryable ? 'model_unavailable' : 'model_rejected', 'The model did not answer.', retryable);
+  return new ModelError(
+    retryable ? 'model_unavailable' : 'model_rejected',
+    'The model did not answer.',
+    retryable,
+  );
 }

@@ -12,7 +12,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
 
-const load = (settings: Record<string, string> = {}) => loadSecrets(parseEnv({ DATA_DIR: dataDir, ...settings }));
+const load = (settings: Record<string, string> = {}) =>
+  loadSecrets(parseEnv({ DATA_DIR: dataDir, ...settings }));
 
 describe('loadSecrets', () => {
   it('makes secrets once, of 256 bits, each its own', () => {

@@ -1,7 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { afterEach, beforeAll, afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { SERVER, TEST_SECRET, type TestDatabase, createTestDatabase, withAdmin } from '../../../test/setup/database.js';
+import {
+  SERVER,
+  TEST_SECRET,
+  type TestDatabase,
+  createTestDatabase,
+  withAdmin,
+} from '../../../test/setup/database.js';
 import { parseEnv } from '../config/env.js';
 import { ChangeFeed } from './change-feed.js';
 import { type DatabaseAccess, openDatabase } from './data-source.js';
@@ -15,8 +22,13 @@ const forget = vi.fn();
 const forgetAll = vi.fn();
 
 beforeAll(async () => {
+  // A connection that is cut on purpose is warned about.
+  Logger.overrideLogger(false);
   database = await createTestDatabase();
-  access = await openDatabase(parseEnv({ ...database.env, JWT_SECRET: TEST_SECRET, ENCRYPTION_KEY: TEST_SECRET }), TEST_SECRET);
+  access = await openDatabase(
+    parseEnv({ ...database.env, JWT_SECRET: TEST_SECRET, ENCRYPTION_KEY: TEST_SECRET }),
+    TEST_SECRET,
+  );
   dataSource = access.application([]);
   await dataSource.initialize();
 });

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { once } from 'node:events';
@@ -25,30 +25,45 @@ describe('lockDataFolder', () => {
   });
 
   it('gives way once it has been released', async () => {
-    await (await lockDataFolder(socket, folder))();
-    await (await lockDataFolder(socket, folder))();
+    await holdAndRelease();
+    expect(readdirSync(folder)).toEqual([]);
+    await holdAndRelease();
   });
 
   it('takes over from a process that was killed, and not while it lives', async () => {
-    await holdAndDie(() => expect(lockDataFolder(socket, folder)).rejects.toBeInstanceOf(DataFolderInUseError));
+    await holdAndDie(() =>
+      expect(lockDataFolder(socket, folder)).rejects.toBeInstanceOf(DataFolderInUseError),
+    );
     expect(existsSync(socket)).toBe(true);
-    await (await lockDataFolder(socket, folder))();
+    await holdAndRelease();
   });
 
-  it.each(['fresh', 'left by a killed process'])('has one winner among those that start at once: %s', async state => {
-    if (state !== 'fresh') await holdAndDie();
-    const attempts = await Promise.allSettled(Array.from({ length: 5 }, () => lockDataFolder(socket, folder)));
-    const won = attempts.filter(attempt => attempt.status === 'fulfilled');
-    expect(won).toHaveLength(1);
-    // Those who lost have not loosened the winner's hold.
-    await expect(lockDataFolder(socket, folder)).rejects.toBeInstanceOf(DataFolderInUseError);
-    await won[0]?.value();
-  });
+  it.each(['fresh', 'left by a killed process'])(
+    'has one winner among those that start at once: %s',
+    async state => {
+      if (state !== 'fresh') await holdAndDie();
+      const attempts = await Promise.allSettled(
+        Array.from({ length: 5 }, () => lockDataFolder(socket, folder)),
+      );
+      const won = attempts.filter(attempt => attempt.status === 'fulfilled');
+      expect(won).toHaveLength(1);
+      // Those who lost have not loosened the winner's hold.
+      await expect(lockDataFolder(socket, folder)).rejects.toBeInstanceOf(DataFolderInUseError);
+      await won[0]?.value();
+    },
+  );
 
   it('reports a folder that cannot be written as what it is', async () => {
-    await expect(lockDataFolder(join(folder, 'missing', 'lock.sock'), folder)).rejects.toThrow(/ENOENT|EACCES/);
+    await expect(lockDataFolder(join(folder, 'missing', 'lock.sock'), folder)).rejects.toThrow(
+      /ENOENT|EACCES/,
+    );
   });
 });
+
+async function holdAndRelease(): Promise<void> {
+  const release = await lockDataFolder(socket, folder);
+  await release();
+}
 
 /** Another process that holds the folder, for as long as `meanwhile` takes, and is then killed. */
 async function holdAndDie(meanwhile: () => Promise<void> = () => Promise.resolve()): Promise<void> {

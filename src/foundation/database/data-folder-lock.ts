@@ -1,5 +1,7 @@
-import { statSync, unlinkSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { linkSync, renameSync, statSync, unlinkSync } from 'node:fs';
 import { type Server, connect, createServer } from 'node:net';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Another process works on the same data folder. */
@@ -21,35 +23,57 @@ export async function lockDataFolder(path: string, folder: string): Promise<() =
       `Another process is already using the data folder ${folder}. Stop it first, or choose another folder with DATA_DIR.`,
     );
   const server = createServer(socket => socket.end());
-  if (!(await listen(server, path))) {
-    if (await answers(path)) throw inUse();
-    // The socket of a process that was killed.
-    unlinkSync(path);
-    if (!(await listen(server, path))) throw inUse();
-  }
-  const inode = statSync(path).ino;
-  // Two processes that found the same dead socket at once may both get here; the later one has replaced our socket.
-  await sleep(20);
-  if (statSync(path, { throwIfNoEntry: false })?.ino !== inode) {
+  // Under a name of its own first: the shared name is then taken in one step, and closing a server that lost the race
+  // removes its own name, not the winner's. As short as the name of PostgreSQL's socket, whose length has been checked.
+  const own = join(dirname(path), `lock-${randomUUID().slice(0, 8)}`);
+  await listen(server, own);
+  const identity = identityOf(own);
+  try {
+    if (!claim(own, path)) {
+      const found = identityOf(path);
+      if (await answers(path)) throw inUse();
+      // The socket of a process that was killed, unless somebody has just taken over from it.
+      if (identityOf(path) !== found) throw inUse();
+      renameSync(own, path);
+    }
+    // Two processes that found the same dead socket at once may both get here; the later one has replaced our socket.
+    await sleep(20);
+    if (identityOf(path) !== identity) throw inUse();
+  } catch (error) {
     server.close();
-    throw inUse();
+    throw error;
   }
   server.unref();
-  return () => new Promise(done => server.close(() => done()));
+  return () => {
+    if (identityOf(path) === identity) unlinkSync(path);
+    return new Promise(done => server.close(() => done()));
+  };
 }
 
-function listen(server: Server, path: string): Promise<boolean> {
+/** Gives the socket its shared name, unless that is taken. */
+function claim(own: string, path: string): boolean {
+  try {
+    linkSync(own, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+  unlinkSync(own);
+  return true;
+}
+
+/** Inode and birth: a file system gives the number of a deleted file to the next one. */
+function identityOf(path: string): string | null {
+  const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stats ? `${stats.ino}/${stats.birthtimeNs}` : null;
+}
+
+function listen(server: Server, path: string): Promise<void> {
   return new Promise((done, fail) => {
-    const onError = (error: NodeJS.ErrnoException) => {
-      server.off('listening', onListening);
-      if (error.code === 'EADDRINUSE') done(false);
-      else fail(error);
-    };
-    const onListening = () => {
-      server.off('error', onError);
-      done(true);
-    };
-    server.once('error', onError).once('listening', onListening).listen(path);
+    server.once('error', fail).listen(path, () => {
+      server.off('error', fail);
+      done();
+    });
   });
 }
 

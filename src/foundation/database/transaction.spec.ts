@@ -32,7 +32,8 @@ afterAll(async () => {
 
 const ENTER = `SET LOCAL app.tenant_id = 'somebody'`;
 const insert = `INSERT INTO notes VALUES ('a note')`;
-const count = async () => (await dataSource.query('SELECT count(*)::int AS notes FROM notes'))[0].notes as number;
+const count = async () =>
+  (await dataSource.query('SELECT count(*)::int AS notes FROM notes'))[0].notes as number;
 
 describe('runTransaction', () => {
   it('commits what the work did, and returns what it returned', async () => {
@@ -45,7 +46,9 @@ describe('runTransaction', () => {
   });
 
   it('begins with what it was told', async () => {
-    const [row] = await runTransaction(dataSource, ENTER, tx => tx.query(`SELECT current_setting('app.tenant_id') AS tenant`));
+    const [row] = await runTransaction(dataSource, ENTER, tx =>
+      tx.query(`SELECT current_setting('app.tenant_id') AS tenant`),
+    );
     expect(row).toEqual({ tenant: 'somebody' });
   });
 
@@ -80,7 +83,9 @@ describe('runTransaction', () => {
   });
 
   it('runs side by side where the callers are independent', async () => {
-    await Promise.all(Array.from({ length: 5 }, () => runTransaction(dataSource, ENTER, tx => tx.query(insert))));
+    await Promise.all(
+      Array.from({ length: 5 }, () => runTransaction(dataSource, ENTER, tx => tx.query(insert))),
+    );
     expect(await count()).toBe(5);
   });
 
@@ -88,8 +93,10 @@ describe('runTransaction', () => {
     const pid = () => dataSource.query('SELECT pg_backend_pid() AS pid');
     const [before] = await pid();
     await dataSource.query('CREATE TABLE IF NOT EXISTS pg_temp.notes (text text)');
-    const cut = runTransaction(dataSource, ENTER, tx => tx.query('SELECT pg_terminate_backend(pg_backend_pid())'));
-    await expect(cut).rejects.toThrow();
+    const cut = runTransaction(dataSource, ENTER, tx =>
+      tx.query('SELECT pg_terminate_backend(pg_backend_pid())'),
+    );
+    await expect(cut).rejects.toThrow(/terminat/);
     const [after] = await pid();
     expect(after).not.toEqual(before);
     // The table went with the connection.

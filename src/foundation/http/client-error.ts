@@ -20,7 +20,11 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
 function problemOf(code: string | undefined): Problem {
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':
-      return new Problem(431, 'headers_too_large', 'The address and the headers of this request are too large.');
+      return new Problem(
+        431,
+        'headers_too_large',
+        'The address and the headers of this request are too large.',
+      );
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new Problem(408, 'request_timeout', 'The request took too long to arrive.');
     default:

@@ -10,7 +10,9 @@ describe('listQuery', () => {
   });
 
   it('reads what a query string holds', () => {
-    expect(query.parse({ page: '3', page_size: '100', sort: '-created_at', search: 'x', status: 'ready' })).toEqual({
+    expect(
+      query.parse({ page: '3', page_size: '100', sort: '-created_at', search: 'x', status: 'ready' }),
+    ).toEqual({
       page: 3,
       page_size: 100,
       sort: '-created_at',

@@ -3,6 +3,7 @@ import { z } from 'zod';
 const pageFields = {
   page: z.coerce.number().int().min(1).max(1_000_000).default(1).describe('From 1.'),
   page_size: z.coerce.number().int().min(1).max(100).default(20).describe('At most 100.'),
+  tenant: z.string().max(63).optional().describe('Only selects the tenant; must agree with the path.'),
 };
 
 /**

@@ -1,5 +1,12 @@
-import { BadRequestException, ForbiddenException, Logger, NotFoundException, type ArgumentsHost } from '@nestjs/common';
+import {
+  BadRequestException,
+  ForbiddenException,
+  Logger,
+  NotFoundException,
+  type ArgumentsHost,
+} from '@nestjs/common';
 import { fastify } from 'fastify';
+import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ProblemFilter } from './problem.filter.js';
 import { Problem } from './problem.js';
@@ -11,13 +18,17 @@ const logged = { warn: vi.spyOn(Logger.prototype, 'warn'), error: vi.spyOn(Logge
 beforeAll(async () => {
   const filter = new ProblemFilter();
   server.get('/thing', (request, reply) => {
-    filter.catch(thrown, { switchToHttp: () => ({ getRequest: () => request, getResponse: () => reply }) } as ArgumentsHost);
+    filter.catch(thrown, {
+      switchToHttp: () => ({ getRequest: () => request, getResponse: () => reply }),
+    } as ArgumentsHost);
     return reply;
   });
   server.get('/stream', (request, reply) => {
     reply.raw.writeHead(200, { 'content-length': '100' });
     reply.raw.write('the beginning');
-    filter.catch(thrown, { switchToHttp: () => ({ getRequest: () => request, getResponse: () => reply }) } as ArgumentsHost);
+    filter.catch(thrown, {
+      switchToHttp: () => ({ getRequest: () => request, getResponse: () => reply }),
+    } as ArgumentsHost);
     return reply;
   });
   await server.listen({ port: 0, host: '127.0.0.1' });
@@ -59,7 +70,8 @@ describe('ProblemFilter', () => {
     });
   });
 
-  const database = (code: string) => Object.assign(new Error('a secret of the database'), { driverError: { code } });
+  const database = (code: string) =>
+    Object.assign(new Error('a secret of the database'), { driverError: { code } });
   it.each([
     ['a route that is not there', new NotFoundException('Cannot GET /secret'), 404, 'not_found'],
     ['an exception of Nest', new ForbiddenException('a secret'), 403, 'forbidden'],
@@ -67,14 +79,29 @@ describe('ProblemFilter', () => {
     ['bad JSON', new SyntaxError('Unexpected token s in a secret'), 400, 'malformed_json'],
     ['a body too large', { code: 'FST_ERR_CTP_BODY_TOO_LARGE', statusCode: 413 }, 413, 'too_large'],
     ['too many files', { code: 'FST_FILES_LIMIT', statusCode: 413 }, 413, 'too_many_files'],
-    ['an unknown content type', { code: 'FST_ERR_CTP_INVALID_MEDIA_TYPE', statusCode: 415 }, 415, 'unsupported_media_type'],
-    ['another fault of the client', { code: 'FST_OTHER', statusCode: 417, message: 'a secret' }, 417, 'error'],
+    [
+      'an unknown content type',
+      { code: 'FST_ERR_CTP_INVALID_MEDIA_TYPE', statusCode: 415 },
+      415,
+      'unsupported_media_type',
+    ],
+    [
+      'another fault of the client',
+      { code: 'FST_OTHER', statusCode: 417, message: 'a secret' },
+      417,
+      'error',
+    ],
     ['a row made twice at once', database('23505'), 409, 'conflict'],
     ['a row whose parent has gone', database('23503'), 404, 'not_found'],
     ['a deadlock', database('40P01'), 503, 'busy'],
     ['a query that took too long', database('57014'), 503, 'timeout'],
     ['a database that restarts', database('57P01'), 503, 'database_unavailable'],
-    ['a database that is away', Object.assign(new Error('a secret'), { code: 'ECONNREFUSED' }), 503, 'database_unavailable'],
+    [
+      'a database that is away',
+      Object.assign(new Error('a secret'), { code: 'ECONNREFUSED' }),
+      503,
+      'database_unavailable',
+    ],
     ['a fault of ours', new TypeError('a secret is not a function'), 500, 'internal_error'],
     ['a query of ours that is wrong', database('42601'), 500, 'internal_error'],
     ['a fault that says 500 of itself', { statusCode: 500, message: 'a secret' }, 500, 'internal_error'],
@@ -102,8 +129,10 @@ describe('ProblemFilter', () => {
 
   it('cuts a stream that has begun: it cannot become a problem any more', async () => {
     thrown = new Error('in the middle');
-    const address = server.addresses()[0];
-    const answer = await fetch(`http://127.0.0.1:${address?.port}/stream`).then(response => response.text()).catch(() => 'cut');
+    const { port } = server.server.address() as AddressInfo;
+    const answer = await fetch(`http://127.0.0.1:${port}/stream`)
+      .then(response => response.text())
+      .catch(() => 'cut');
     expect(answer).toBe('cut');
   });
 });

@@ -72,7 +72,11 @@ const FASTIFY_PROBLEMS: Record<string, [status: number, code: string, detail: st
     'unsupported_media_type',
     'The content type of the body is not one that this route takes.',
   ],
-  FST_PROTO_VIOLATION: [400, 'malformed_multipart', 'A field of this request has a name that no field may have.'],
+  FST_PROTO_VIOLATION: [
+    400,
+    'malformed_multipart',
+    'A field of this request has a name that no field may have.',
+  ],
   FST_INVALID_MULTIPART_CONTENT_TYPE: [
     415,
     'unsupported_media_type',

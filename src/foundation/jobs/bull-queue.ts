@@ -1,7 +1,11 @@
 import { Logger } from '@nestjs/common';
 import type { Queue } from 'bull';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobHandler, JobOptions, JobQueue } from './job-queue.js';
 import { RunningJobs } from './running-jobs.js';
+
+/** How long a shutdown waits for Bull's own work after the jobs have ended. */
+const LAST_WORDS_MS = 2_000;
 
 /** Jobs of many processes, on Redis through Bull. */
 export class BullQueue<Data> implements JobQueue<Data> {
@@ -25,6 +29,8 @@ export class BullQueue<Data> implements JobQueue<Data> {
   async close(graceMs: number): Promise<void> {
     await this.queue.pause(true, true).catch(() => undefined);
     await this.running.end(graceMs);
+    // Bull has to write down that they ended: a job that it takes for running blocks its id until it has stalled.
+    await Promise.race([this.queue.whenCurrentJobsFinished(), sleep(LAST_WORDS_MS, undefined, { ref: false })]);
     await this.queue.close(true);
   }
 

@@ -22,7 +22,11 @@ const incoming = () => readdirSync(join(dataDir, 'files', '.incoming'));
 describe('LocalStorage', () => {
   it('tells size, SHA-256 and the first 64 kB of what it takes in, however it is cut', async () => {
     const content = randomBytes(150_000);
-    const file = await receive(content.subarray(0, 10), content.subarray(10, 70_000), content.subarray(70_000));
+    const file = await receive(
+      content.subarray(0, 10),
+      content.subarray(10, 70_000),
+      content.subarray(70_000),
+    );
     expect(file.sizeBytes).toBe(150_000);
     expect(file.sha256).toBe(createHash('sha256').update(content).digest('hex'));
     expect(file.head.equals(content.subarray(0, 64 * 1024))).toBe(true);
@@ -80,21 +84,24 @@ describe('LocalStorage', () => {
     expect(String(await storage.read('ab/3'))).toBe('ab/3');
   });
 
-  it.each(['../secret', 'a/../../secret', '/etc/passwd', '', '.', 'a/..'])('refuses the key %j', async key => {
-    writeFileSync(join(dataDir, 'secret'), 'keep out');
-    const file = await receive(Buffer.from('x'));
-    for (const attempt of [
-      () => storage.read(key),
-      () => storage.open(key),
-      () => storage.delete(key),
-      () => storage.deleteAll(key),
-      () => file.keep(key),
-    ]) {
-      await expect((async () => attempt())()).rejects.toThrow(/leaves the folder/);
-    }
-    expect(existsSync(join(dataDir, 'secret'))).toBe(true);
-    expect(existsSync(join(dataDir, 'files'))).toBe(true);
-  });
+  it.each(['../secret', 'a/../../secret', '/etc/passwd', '', '.', 'a/..'])(
+    'refuses the key %j',
+    async key => {
+      writeFileSync(join(dataDir, 'secret'), 'keep out');
+      const file = await receive(Buffer.from('x'));
+      for (const attempt of [
+        () => storage.read(key),
+        () => storage.open(key),
+        () => storage.delete(key),
+        () => storage.deleteAll(key),
+        () => file.keep(key),
+      ]) {
+        await expect((async () => attempt())()).rejects.toThrow(/leaves the folder/);
+      }
+      expect(existsSync(join(dataDir, 'secret'))).toBe(true);
+      expect(existsSync(join(dataDir, 'files'))).toBe(true);
+    },
+  );
 
   it('is healthy while its folder can be written', async () => {
     expect(await storage.isHealthy()).toBe(true);
