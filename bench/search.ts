@@ -194,10 +194,10 @@ async function measure(sides: Side[], clients: number): Promise<Map<Side, Measur
       result.seconds += seconds;
       result.latencies.push(...latencies);
       result.cpu += after[0] - before[0];
-      const measurable = result.databaseCpu !== null && before[1] !== null && after[1] !== null;
-      result.databaseCpu = measurable
-        ? (result.databaseCpu as number) + (after[1] as number) - (before[1] as number)
-        : null;
+      result.databaseCpu =
+        result.databaseCpu !== null && before[1] && after[1]
+          ? result.databaseCpu + spent(before[1], after[1])
+          : null;
     }
   }
   return results;
@@ -264,8 +264,8 @@ function report(clients: number, results: Map<Side, Measured>): void {
   console.table(Object.fromEntries(rows));
 }
 
-/** CPU time of the sessions on our database, in milliseconds; null where the server is not a Linux process beside us. */
-async function databaseCpu(): Promise<number | null> {
+/** CPU time of each session on our database, in milliseconds; null where the server is not a Linux process beside us. */
+async function databaseCpu(): Promise<Map<number, number> | null> {
   if (!installation.adminUrl) return null;
   const pids = await withClient(installation.adminUrl, async client => {
     const { rows } = await client.query<{ pid: number }>(
@@ -274,10 +274,15 @@ async function databaseCpu(): Promise<number | null> {
     return rows.map(row => row.pid);
   });
   try {
-    return pids.reduce((sum, pid) => sum + backendCpu(pid), 0);
+    return new Map(pids.map(pid => [pid, backendCpu(pid)]));
   } catch {
     return null;
   }
+}
+
+/** Sessions that ended meanwhile were idle: those under load stay. */
+function spent(before: Map<number, number>, after: Map<number, number>): number {
+  return [...after].reduce((sum, [pid, cpu]) => sum + cpu - (before.get(pid) ?? 0), 0);
 }
 
 /** proc(5): utime and stime are fields 14 and 15, in ticks of 10 ms. */

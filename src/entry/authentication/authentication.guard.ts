@@ -43,7 +43,9 @@ export class AuthenticationGuard implements CanActivate {
     return new Promise((resolve, reject) => {
       const settle = (error: unknown, principal?: Principal | false | null) =>
         error ? reject(error as Error) : resolve(principal || false);
-      passport.authenticate(this.strategy, { session: false }, settle)(request, reply, reject);
+      // Passport writes the outcome's handlers into what it is given: shared, one request would get another's principal.
+      const strategy = Object.create(this.strategy) as JwtStrategy;
+      passport.authenticate(strategy, { session: false }, settle)(request, reply, reject);
     });
   }
 }

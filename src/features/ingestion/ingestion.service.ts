@@ -147,8 +147,11 @@ export class IngestionService {
   ): Promise<void> {
     if (error instanceof LeaseLostError) return;
     const { owner } = lease;
+    const call: IngestionCall = { tenantId: document.tenantId, documentId: document.id };
     if (shuttingDown) {
-      await this.database.run(tx => this.repository.release(tx, document.id, owner));
+      const released = await this.database.run(tx => this.repository.release(tx, document.id, owner));
+      // Another worker may take it at once; under an id of its own, for the queue still counts this call as running.
+      if (released) await this.queue.add(`${document.id}-${owner}`, call);
       return;
     }
     const fault = describe(error);
@@ -158,7 +161,6 @@ export class IngestionService {
       const kept = await this.database.run(tx =>
         this.repository.retryLater(tx, document.id, owner, fault.code, fault.message, delay),
       );
-      const call = { tenantId: document.tenantId, documentId: document.id };
       if (kept) await this.queue.add(`${document.id}-attempt-${attempt}`, call, { delay: delay * 1000 });
     } else {
       await this.database.run(tx => this.repository.fail(tx, document.id, owner, fault.code, fault.message));

@@ -57,8 +57,7 @@ export class MembersService {
     return this.database.run(async tx => {
       if (!roles.includes('owner')) await this.keepOneOwner(tx, userId);
       const domain = this.domain;
-      const current = (await this.members.find(tx, userId))?.roles;
-      if (!current) throw Problem.notFound('member');
+      const current = await this.currentRoles(tx, member);
       for (const role of current.filter(held => !roles.includes(held))) {
         await this.authorization.removeRole(tx, userId, role, domain);
       }
@@ -75,7 +74,7 @@ export class MembersService {
     await this.requireRank(member.roles);
     await this.database.run(async tx => {
       await this.keepOneOwner(tx, userId);
-      const current = (await this.members.find(tx, userId))?.roles ?? [];
+      const current = await this.currentRoles(tx, member);
       for (const role of current) await this.authorization.removeRole(tx, userId, role, this.domain);
       await this.members.delete(tx, this.context.tenant.id, userId);
     });
@@ -89,6 +88,16 @@ export class MembersService {
     const member = await this.database.run(tx => this.members.find(tx, userId));
     if (!member) throw Problem.notFound('member');
     return member;
+  }
+
+  /** What the member holds now, which must still be what one's own rank was compared with. */
+  private async currentRoles(tx: Tx, member: MemberProfile): Promise<string[]> {
+    const current = (await this.members.find(tx, member.userId))?.roles;
+    if (!current) throw Problem.notFound('member');
+    if (current.join() !== member.roles.join()) {
+      throw Problem.conflict('changed_meanwhile', 'Somebody else changed the roles of this member. Try again.');
+    }
+    return current;
   }
 
   private async keepOneOwner(tx: Tx, userId: string): Promise<void> {
