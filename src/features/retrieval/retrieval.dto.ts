@@ -48,7 +48,7 @@ export const passageSchema = z
     document_title: z.string(),
     kb_id: z.uuid(),
     text: z.string().nullable().describe('Null where `include_text` is false'),
-    score: z.number().describe('0 to 1; relative to this search'),
+    score: z.number().describe('0 to 1'),
     scores: z.object({
       vector: z.number().nullable().describe('Cosine'),
       keyword: z.number().describe('BM25'),
@@ -78,7 +78,7 @@ export function toPassage(passage: Passage, kbId: string, includeText: boolean):
     document_title: passage.document_title,
     kb_id: kbId,
     text: includeText ? passage.text : null,
-    score: round(passage.score),
+    score: round(Math.max(passage.score, 0)),
     scores: { vector: passage.cosine === null ? null : round(passage.cosine), keyword: round(passage.bm25) },
     page: passage.page,
     heading: passage.heading,

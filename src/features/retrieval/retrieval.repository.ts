@@ -50,8 +50,8 @@ export interface Passage {
   page: number | null;
   ordinal: number;
   /**
-   * Hybrid: the fused score (0-1, relative to the searched chunks). Vector: the cosine. Keyword: BM25 as a share of
-   * the best chunk's.
+   * Hybrid: w × cosine + (1 - w) × keyword share. Vector: the cosine. Keyword: BM25 as a share of what it could be at
+   * most for this question. At most 1, comparable between questions, below 0 only where the cosine is.
    */
   score: number;
   /** Null without an embedding, and where the chunk's vector is of another dimension. */
@@ -118,27 +118,27 @@ WITH kb AS MATERIALIZED (
          ln(1 + (greatest(chunk_count - document_frequency, 0) + 0.5::float8) / (document_frequency + 0.5::float8)) AS idf,
          ${sparsevec(`term || ':1'`)} AS axis
   FROM known
-), scores AS MATERIALIZED (
-  SELECT chunk_id,
-         CASE WHEN vector_dims(embedding) = (SELECT vector_dims($3::halfvec))
-              THEN -(embedding <#> (SELECT $3::halfvec)) END AS cosine,
-         -(lexical <#> (SELECT ${sparsevec(`coalesce(string_agg(term || ':' || idf, ','), '')`)}
-                        FROM (SELECT term, max(idf) AS idf FROM question GROUP BY term) AS by_term)) AS bm25
-  FROM chunk_vectors
-  WHERE kb_id = (SELECT id FROM kb)${filter}
-), bounds AS MATERIALIZED (
-  SELECT min(cosine) AS low, nullif(max(cosine) - min(cosine), 0) AS span, nullif(max(bm25), 0) AS top FROM scores
-), fusion AS MATERIALIZED (
-  -- score = cosine × a + b + bm25 × c. One chunk, or all alike: no cosine is better than another, none lowers a score.
-  SELECT CASE $4 WHEN 'vector' THEN 1 WHEN 'keyword' THEN 0 ELSE coalesce($5::float8 / span, 0) END AS a,
-         CASE $4 WHEN 'hybrid' THEN coalesce(-$5::float8 * low / span, $5::float8) ELSE 0 END AS b,
-         CASE $4 WHEN 'vector' THEN 0 WHEN 'keyword' THEN 1 ELSE 1 - $5::float8 END * coalesce(1 / top, 0) AS c
-  FROM bounds
+), weights AS MATERIALIZED (
+  -- A chunk that repeated each known word of the question for ever would have the BM25 score 2.2 (k1 + 1) times their
+  -- idf: as a share of that, BM25 is a number from 0 to 1 like a cosine, whatever the question.
+  SELECT CASE $4 WHEN 'vector' THEN 1 WHEN 'keyword' THEN 0 ELSE $5::float8 END AS cosine,
+         CASE $4 WHEN 'vector' THEN 0 WHEN 'keyword' THEN 1 ELSE 1 - $5::float8 END
+           / coalesce(2.2 * sum(idf) FILTER (WHERE document_frequency > 0), 1) AS bm25
+  FROM question
 ), ranked AS MATERIALIZED (
   SELECT chunk_id, cosine, bm25,
-         coalesce(cosine * (SELECT a FROM fusion) + (SELECT b FROM fusion), 0) + bm25 * (SELECT c FROM fusion) AS score
-  FROM scores
-  WHERE CASE $4 WHEN 'vector' THEN cosine IS NOT NULL WHEN 'keyword' THEN bm25 > 0 ELSE true END
+         coalesce(cosine, 0) * (SELECT cosine FROM weights) + bm25 * (SELECT bm25 FROM weights) AS score
+  FROM (
+    SELECT chunk_id,
+           CASE WHEN vector_dims(embedding) = (SELECT vector_dims($3::halfvec))
+                THEN -(embedding <#> (SELECT $3::halfvec)) END AS cosine,
+           -(lexical <#> (SELECT ${sparsevec(`coalesce(string_agg(term || ':' || idf, ','), '')`)}
+                          FROM (SELECT term, max(idf) AS idf FROM question GROUP BY term) AS by_term)) AS bm25
+    FROM chunk_vectors
+    WHERE kb_id = (SELECT id FROM kb)${filter}
+    -- A fence: without it both products are worked out twice, once to show and once for the score.
+    OFFSET 0
+  ) AS scores
   ORDER BY score DESC, chunk_id
   LIMIT coalesce($6, (SELECT (config->>'top_k')::integer FROM kb), ${CONFIG_DEFAULTS.top_k})
 ), passages AS MATERIALIZED (
@@ -154,6 +154,8 @@ WITH kb AS MATERIALIZED (
     JOIN chunk_vectors AS vector ON vector.chunk_id = chunk.id
     WHERE chunk.id = ranked.chunk_id LIMIT 1
   ) AS found
+  -- What the asked-for leg says nothing of is ranked last, so it may be left out here.
+  WHERE CASE $4 WHEN 'vector' THEN ranked.cosine IS NOT NULL WHEN 'keyword' THEN ranked.bm25 > 0 ELSE true END
 )
 SELECT (SELECT json_build_object('id', id, 'embedding_model', embedding_model, 'config', config) FROM kb) AS kb,
        coalesce((SELECT json_agg(passages ORDER BY score DESC, chunk_id) FROM passages), '[]') AS passages,
