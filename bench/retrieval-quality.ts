@@ -191,6 +191,7 @@ async function search({ kbId }: Kb, query: string): Promise<SearchResult> {
     query,
     embedding: vectors.get(query),
     fusionWeight,
+    withTerms: true,
   });
   searchMilliseconds += performance.now() - start;
   searches++;

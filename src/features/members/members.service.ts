@@ -95,7 +95,10 @@ export class MembersService {
     const current = (await this.members.find(tx, member.userId))?.roles;
     if (!current) throw Problem.notFound('member');
     if (current.join() !== member.roles.join()) {
-      throw Problem.conflict('changed_meanwhile', 'Somebody else changed the roles of this member. Try again.');
+      throw Problem.conflict(
+        'changed_meanwhile',
+        'Somebody else changed the roles of this member. Try again.',
+      );
     }
     return current;
   }

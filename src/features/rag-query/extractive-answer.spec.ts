@@ -36,7 +36,13 @@ beforeAll(async () => {
 afterAll(() => index.close());
 
 async function ask(query: string): Promise<ExtractiveAnswer> {
-  const result = await retrieval.search(index.tx, { kb: kb.kbId, query, mode: 'keyword', fusionWeight: 0 });
+  const result = await retrieval.search(index.tx, {
+    kb: kb.kbId,
+    query,
+    mode: 'keyword',
+    fusionWeight: 0,
+    withTerms: true,
+  });
   const candidates = candidateSentences(result.passages);
   const lexemes = await retrieval.lexemes(
     index.tx,

@@ -42,6 +42,7 @@ const search = (parameters: Partial<SearchParameters>) =>
     kb: kb.kbId,
     query: 'Why do cats purr?',
     fusionWeight: 0.2,
+    withTerms: true,
     ...parameters,
   });
 
@@ -91,6 +92,13 @@ describe('RetrievalRepository.search', () => {
     expect(await titles({ mode: 'keyword', embedding: [0, 1] })).toEqual(['cats', 'dogs']);
     const { passages } = await search({ mode: 'vector', embedding: [0, 1] });
     expect(passages[0]?.score).toBeCloseTo(1, 3);
+  });
+
+  it('says nothing of words unless asked to', async () => {
+    const { passages, terms } = await search({ embedding: [0, 1], withTerms: false });
+    expect(passages.map(passage => passage.document_title)).toEqual(['cats', 'dogs', 'fish']);
+    expect(passages.flatMap(passage => passage.matched)).toEqual([]);
+    expect(terms).toEqual([]);
   });
 
   it('returns no more than top_k', async () => {

@@ -30,6 +30,8 @@ export interface SearchParameters {
   /** Of the kb's configuration where it is missing. */
   topK?: number;
   filter?: DocumentFilter;
+  /** Whether to say which words of the query there are, and which of them each passage has [false]. */
+  withTerms?: boolean;
 }
 
 /** A lexeme of the query. */
@@ -58,14 +60,14 @@ export interface Passage {
   cosine: number | null;
   /** 0 where no word of the query stands in the chunk. */
   bm25: number;
-  /** The query's lexemes that the passage contains. */
+  /** The query's lexemes that the passage contains; empty unless `withTerms`. */
   matched: string[];
 }
 
 export interface SearchResult {
   /** Best first. */
   passages: Passage[];
-  /** Every lexeme of the query, known to the kb or not. Empty for stop words alone. */
+  /** Every lexeme of the query, known to the kb or not. Empty for stop words alone, and unless `withTerms`. */
   terms: QueryTerm[];
   /** N of the idf: chunks in the kb, whatever the filter. */
   chunk_count: number;
@@ -91,6 +93,12 @@ const DOCUMENT_FILTER = `
         AND ($9::timestamptz IS NULL OR created_at < $9::timestamptz)
         AND ($10::jsonb IS NULL OR metadata @> $10::jsonb))` as const;
 
+const MATCHED = `ARRAY(SELECT lexeme FROM question, chunk_vectors AS vector
+                 WHERE vector.chunk_id = ranked.chunk_id AND vector.lexical <#> axis < 0)`;
+
+const TERMS = `coalesce((SELECT json_agg(json_build_object('lexeme', lexeme, 'document_frequency', document_frequency, 'idf', idf))
+                 FROM question), '[]')`;
+
 /**
  * One exact scan of the kb's vectors for both legs. A shared approximate index is no option: under row-level security
  * it filters after it has found (1.8 of 10 rows for a small tenant), and `@@` is not leakproof.
@@ -101,8 +109,9 @@ const DOCUMENT_FILTER = `
 const searchStatement = (
   reference: 'id' | 'slug',
   filter: '' | typeof DOCUMENT_FILTER,
+  withTerms: boolean,
 ): PreparedStatement => ({
-  name: `search_by_${reference}${filter && '_filtered'}`,
+  name: `search_by_${reference}${filter && '_filtered'}${withTerms ? '_with_terms' : ''}`,
   text: `
 WITH kb AS MATERIALIZED (
   SELECT id, embedding_model, config, text_search_configuration AS configuration, chunk_count
@@ -116,7 +125,7 @@ WITH kb AS MATERIALIZED (
 ), question AS MATERIALIZED (
   SELECT lexeme, term, document_frequency,
          ln(1 + (greatest(chunk_count - document_frequency, 0) + 0.5::float8) / (document_frequency + 0.5::float8)) AS idf,
-         ${sparsevec(`term || ':1'`)} AS axis
+         ${withTerms ? sparsevec(`term || ':1'`) : 'NULL'} AS axis
   FROM known
 ), weights AS MATERIALIZED (
   -- A chunk that repeated each known word of the question for ever would have the BM25 score 2.2 (k1 + 1) times their
@@ -148,10 +157,9 @@ WITH kb AS MATERIALIZED (
   CROSS JOIN LATERAL (
     SELECT chunk.id AS chunk_id, chunk.document_id, document.title AS document_title, chunk.text,
            chunk.heading, chunk.page, chunk.ordinal,
-           ARRAY(SELECT lexeme FROM question WHERE vector.lexical <#> axis < 0) AS matched
+           ${withTerms ? MATCHED : `'{}'::text[]`} AS matched
     FROM chunks AS chunk
     JOIN documents AS document ON document.id = chunk.document_id
-    JOIN chunk_vectors AS vector ON vector.chunk_id = chunk.id
     WHERE chunk.id = ranked.chunk_id LIMIT 1
   ) AS found
   -- What the asked-for leg says nothing of is ranked last, so it may be left out here.
@@ -159,16 +167,22 @@ WITH kb AS MATERIALIZED (
 )
 SELECT (SELECT json_build_object('id', id, 'embedding_model', embedding_model, 'config', config) FROM kb) AS kb,
        coalesce((SELECT json_agg(passages ORDER BY score DESC, chunk_id) FROM passages), '[]') AS passages,
-       coalesce((SELECT json_agg(json_build_object('lexeme', lexeme, 'document_frequency', document_frequency, 'idf', idf))
-                 FROM question), '[]') AS terms,
+       ${withTerms ? TERMS : `'[]'::json`} AS terms,
        coalesce((SELECT chunk_count FROM kb), 0) AS chunk_count`,
 });
 
-const SEARCH = { id: searchStatement('id', ''), slug: searchStatement('slug', '') };
-const FILTERED_SEARCH = {
-  id: searchStatement('id', DOCUMENT_FILTER),
-  slug: searchStatement('slug', DOCUMENT_FILTER),
-};
+const statements = new Map<string, PreparedStatement>();
+
+/** Each variant is made once: the connection knows it by its name. */
+function statementFor(reference: 'id' | 'slug', filtered: boolean, withTerms: boolean): PreparedStatement {
+  const key = `${reference} ${filtered} ${withTerms}`;
+  let statement = statements.get(key);
+  if (!statement) {
+    statement = searchStatement(reference, filtered ? DOCUMENT_FILTER : '', withTerms);
+    statements.set(key, statement);
+  }
+  return statement;
+}
 
 /** Ranked passages of one kb, and what the kb knows of the question's words. */
 @Injectable()
@@ -178,7 +192,16 @@ export class RetrievalRepository {
     tx: Tx,
     parameters: SearchParameters,
   ): Promise<SearchResult & { kb: SearchedKnowledgeBase | null }> {
-    const { kb, query, embedding, mode = 'hybrid', fusionWeight, topK, filter } = parameters;
+    const {
+      kb,
+      query,
+      embedding,
+      mode = 'hybrid',
+      fusionWeight,
+      topK,
+      filter,
+      withTerms = false,
+    } = parameters;
     const values: unknown[] = [
       kb,
       // PostgreSQL text cannot hold U+0000.
@@ -196,7 +219,7 @@ export class RetrievalRepository {
         filter.metadata ? JSON.stringify(filter.metadata) : null,
       );
     }
-    const statement = (filter ? FILTERED_SEARCH : SEARCH)[isUuid(kb) ? 'id' : 'slug'];
+    const statement = statementFor(isUuid(kb) ? 'id' : 'slug', filter !== undefined, withTerms);
     const [result] = await queryPrepared<SearchResult & { kb: SearchedKnowledgeBase | null }>(
       tx,
       statement,

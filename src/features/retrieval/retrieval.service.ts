@@ -52,6 +52,8 @@ export class RetrievalService {
         fusionWeight: model.fusionWeight,
         topK: request.top_k,
         filter: toFilter(request.filter),
+        // Answering needs them, and answering is what extends a search.
+        withTerms: extend !== undefined,
       });
       if (!kb) throw Problem.notFound('knowledge base');
       requireSameModel(kb, result.chunk_count, model, request.mode);

@@ -49,13 +49,17 @@ export async function runTransaction<T>(
   const runner = dataSource.createQueryRunner();
   const afterwards: Array<() => void> = [];
   try {
-    await runner.query(`BEGIN; ${enter}`);
-    // BEGIN went out in one message with the rest, past TypeORM, which must know of it: else save() opens its own.
+    const connection = (await runner.connect()) as ClientBase;
+    // Not awaited: what `work` asks first may go out right behind it. Were it to fail, that would find no privileges.
+    const entered = connection.query(`BEGIN; ${enter}`);
+    entered.catch(() => undefined);
+    // BEGIN went past TypeORM, which must know of it: else save() opens a transaction of its own.
     (runner as { isTransactionActive: boolean }).isTransactionActive = true;
     const tx = runner.manager;
     afterCommitWork.set(tx, afterwards);
     const result = await open.run(true, () => work(tx));
-    await commit(runner);
+    await entered;
+    await commit(connection);
     await runner.release();
     for (const call of afterwards) call();
     return result;
@@ -66,8 +70,7 @@ export async function runTransaction<T>(
 }
 
 /** After an error that `work` has swallowed, PostgreSQL answers COMMIT with a rollback, and no error. */
-async function commit(runner: QueryRunner): Promise<void> {
-  const connection = (await runner.connect()) as ClientBase;
+async function commit(connection: ClientBase): Promise<void> {
   const { command } = await connection.query('COMMIT');
   if (command !== 'COMMIT') throw new Error('The transaction was rolled back: a statement in it had failed.');
 }

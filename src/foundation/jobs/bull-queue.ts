@@ -30,7 +30,10 @@ export class BullQueue<Data> implements JobQueue<Data> {
     await this.queue.pause(true, true).catch(() => undefined);
     await this.running.end(graceMs);
     // Bull has to write down that they ended: a job that it takes for running blocks its id until it has stalled.
-    await Promise.race([this.queue.whenCurrentJobsFinished(), sleep(LAST_WORDS_MS, undefined, { ref: false })]);
+    await Promise.race([
+      this.queue.whenCurrentJobsFinished(),
+      sleep(LAST_WORDS_MS, undefined, { ref: false }),
+    ]);
     await this.queue.close(true);
   }
 
