@@ -1,3 +1,4 @@
+import { type Dispatcher, request } from 'undici';
 import type { ModelEndpoint } from '../../foundation/config/env.js';
 import { ModelError } from './model.js';
 
@@ -116,7 +117,8 @@ export class Endpoint {
 /**
  * Fetches an answer with its body. The client's own timeout ends with the headers, and a body that never ends
  * would hang the call. One controller and not `AbortSignal.any` with `AbortSignal.timeout`: Node 20 collects
- * such a signal as garbage before it fires.
+ * such a signal as garbage before it fires. Undici's request and not fetch: without web streams it takes a third
+ * of the CPU, of a search that costs little else.
  */
 async function fetchWhole(
   input: string | URL | Request,
@@ -128,13 +130,25 @@ async function fetchWhole(
   const timer = setTimeout(() => controller.abort(new DOMException('Timed out', 'TimeoutError')), timeout);
   init.signal?.addEventListener('abort', abort, { once: true });
   try {
-    const response = await fetch(input, { ...init, signal: controller.signal });
-    return new Response(await response.arrayBuffer(), response);
+    const answer = await request(input instanceof Request ? input.url : input, {
+      method: (init.method ?? 'GET') as Dispatcher.HttpMethod,
+      headers: Object.fromEntries(new Headers(init.headers)),
+      body: init.body as string | null | undefined,
+      signal: controller.signal,
+    });
+    const body = await answer.body.arrayBuffer();
+    return new Response(BODILESS.has(answer.statusCode) ? null : body, {
+      status: answer.statusCode,
+      headers: Object.entries(answer.headers).map(([name, value]): [string, string] => [name, String(value)]),
+    });
   } finally {
     clearTimeout(timer);
     init.signal?.removeEventListener('abort', abort);
   }
 }
+
+/** Statuses with which a `Response` refuses a body. */
+const BODILESS = new Set([204, 205, 304]);
 
 const HINTS: Record<number, string> = {
   401: ': its API key is missing or wrong',
