@@ -33,7 +33,10 @@ export class CreateTenantsAndMembers1763712200000 implements MigrationInterface 
       CREATE INDEX members_user_id_idx ON members (user_id);
     `);
     // Name, plan and status are the platform's to change.
-    await isolateByTenant(runner, 'tenants', { column: 'id', privileges: 'SELECT, UPDATE (display_name, description, settings, metadata, updated_at)' });
+    await isolateByTenant(runner, 'tenants', {
+      column: 'id',
+      privileges: 'SELECT, UPDATE (display_name, description, settings, metadata, updated_at)',
+    });
     await openToPlatform(runner, 'tenants', 'SELECT, INSERT, UPDATE, DELETE');
     await isolateByTenant(runner, 'members');
     await openToPlatform(runner, 'members', 'SELECT, INSERT, UPDATE, DELETE');

@@ -177,7 +177,7 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
   serveApiDocument(nest);
   return {
     nest,
-    drain: requests.drain,
+    drain: () => requests.drain(),
     async listen() {
       await nest.listen(env.port, env.host);
       const { address, port, family } = nest.getHttpServer().address() as AddressInfo;

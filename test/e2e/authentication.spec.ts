@@ -290,4 +290,15 @@ describe('with short lives and a low limit', () => {
       await limited.close();
     }
   });
+
+  it('tells apart the users of requests that come at the same moment', async () => {
+    const users = await Promise.all([app.createUser(), app.createUser()]);
+    const answers = await Promise.all(
+      Array.from({ length: 32 }, async (_, i) => {
+        const user = users[i % 2]!;
+        return { expected: user.id, got: (await user.client.get('/auth/me')).body.id };
+      }),
+    );
+    for (const { expected, got } of answers) expect(got).toBe(expected);
+  });
 });

@@ -1,4 +1,4 @@
-import { type Dispatcher, request } from 'undici';
+import { request } from 'undici';
 import type { ModelEndpoint } from '../../foundation/config/env.js';
 import { ModelError } from './model.js';
 
@@ -131,7 +131,7 @@ async function fetchWhole(
   init.signal?.addEventListener('abort', abort, { once: true });
   try {
     const answer = await request(input instanceof Request ? input.url : input, {
-      method: (init.method ?? 'GET') as Dispatcher.HttpMethod,
+      method: init.method ?? 'GET',
       headers: Object.fromEntries(new Headers(init.headers)),
       body: init.body as string | null | undefined,
       signal: controller.signal,

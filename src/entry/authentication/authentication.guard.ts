@@ -42,7 +42,7 @@ export class AuthenticationGuard implements CanActivate {
   private authenticate(request: FastifyRequest, reply: FastifyReply): Promise<Principal | false> {
     return new Promise((resolve, reject) => {
       const settle = (error: unknown, principal?: Principal | false | null) =>
-        error ? reject(error as Error) : resolve(principal || false);
+        error ? reject(error) : resolve(principal || false);
       // Passport writes the outcome's handlers into what it is given: shared, one request would get another's principal.
       const strategy = Object.create(this.strategy) as JwtStrategy;
       passport.authenticate(strategy, { session: false }, settle)(request, reply, reject);

@@ -120,7 +120,7 @@ export class DocumentsService {
       return outcomes;
     } finally {
       const left = arrived.slice(outcomes.length).map(({ upload }) => upload);
-      await Promise.all(left.map(upload => (upload instanceof Problem ? undefined : upload.file.discard())));
+      for (const upload of left) if (!(upload instanceof Problem)) await upload.file.discard();
     }
   }
 

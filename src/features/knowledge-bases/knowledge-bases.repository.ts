@@ -31,7 +31,7 @@ export class KnowledgeBasesRepository {
   }
 
   async update(tx: Tx, id: string, changes: Partial<KnowledgeBase>): Promise<void> {
-    await tx.getRepository(KnowledgeBase).update({ id }, { ...changes, updatedAt: new Date() } as never);
+    await tx.getRepository(KnowledgeBase).update({ id }, { ...changes, updatedAt: new Date() });
   }
 
   async delete(tx: Tx, id: string): Promise<void> {
