@@ -13,7 +13,7 @@ if (!adminUrl || !redisUrl) {
 
 // Settings of the surroundings would be taken for those of the applications under test.
 delete env.DATABASE_URL;
-const vitest = spawn(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...testFiles()], {
+const vitest = spawn(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...vitestArguments()], {
   stdio: 'inherit',
   env: { ...env, TEST_DATABASE_ADMIN_URL: adminUrl, TEST_REDIS_URL: redisUrl },
 });
@@ -22,10 +22,11 @@ const code = await new Promise(done => vitest.on('exit', (exitCode, signal) => d
 await dropLeftovers();
 process.exit(code);
 
-/** All of test/ and what of src/ has tests of its own for a server, or those that are named: `npm run test:server -- test/e2e`. */
-function testFiles() {
-  const named = process.argv.slice(2);
-  return named.length > 0 ? named : ['test/', 'src/foundation/database/', 'src/core/authorization/'];
+/** Options as they are given; all of test/ and what of src/ has tests of its own for a server, unless files are named. */
+function vitestArguments() {
+  const given = process.argv.slice(2);
+  const named = given.some(argument => !argument.startsWith('-'));
+  return named ? given : [...given, 'test/', 'src/foundation/database/', 'src/core/authorization/'];
 }
 
 /** Databases of tests that were killed before they could drop them; those in use belong to another run. */
