@@ -50,12 +50,21 @@ export interface AppModuleOptions {
   dataSource: DataSource;
   /** Connection string of the running role; null on the embedded database. */
   databaseUrl: string | null;
+  /** Names the database: what is shared with other installations is kept apart by it. */
+  installation: string;
   role: ProcessRole;
 }
 
 @Module({})
 export class AppModule {
-  static forRoot({ env, secrets, dataSource, databaseUrl, role }: AppModuleOptions): DynamicModule {
+  static forRoot({
+    env,
+    secrets,
+    dataSource,
+    databaseUrl,
+    installation,
+    role,
+  }: AppModuleOptions): DynamicModule {
     return {
       module: AppModule,
       imports: [
@@ -63,7 +72,7 @@ export class AppModule {
         CryptoModule.forRoot(secrets),
         DatabaseModule.forRoot(dataSource, databaseUrl),
         StorageModule,
-        JobsModule.register(env, INGESTION_QUEUE),
+        JobsModule.register(env, INGESTION_QUEUE, installation),
         ClsModule.forRoot({ global: true, middleware: { mount: role.http } }),
         TenancyModule,
         AuthorizationModule,

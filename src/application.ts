@@ -19,6 +19,7 @@ import { SettingsError } from './foundation/config/env.js';
 import { loadSecrets } from './foundation/crypto/secrets.js';
 import { checkCatalogue } from './foundation/database/catalogue-check.js';
 import { type DatabaseAccess, openDatabase } from './foundation/database/data-source.js';
+import { installationId } from './foundation/database/installation-id.js';
 import { migrate, pendingMigrations } from './foundation/database/migrate.js';
 import { createLogger, PinoLoggerService } from './foundation/http/logging.js';
 import { answerClientError } from './foundation/http/client-error.js';
@@ -61,8 +62,16 @@ export async function startApplication(env: Env, role: ProcessRole): Promise<App
     closing.push(() => dataSource.destroy());
     await requireMigrated(access, dataSource);
     await checkCatalogue(dataSource);
+    const installation = await installationId(dataSource);
 
-    const module = AppModule.forRoot({ env, secrets, dataSource, databaseUrl: access.url, role });
+    const module = AppModule.forRoot({
+      env,
+      secrets,
+      dataSource,
+      databaseUrl: access.url,
+      installation,
+      role,
+    });
     const { nest, listen, drain } = role.http
       ? await createHttp(env, module)
       : await createContext(env, module);

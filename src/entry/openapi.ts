@@ -13,7 +13,23 @@ export function createApiDocument(nest: NestFastifyApplication): OpenAPIObject {
     .setVersion(VERSION)
     .addBearerAuth({ type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })
     .build();
-  return SwaggerModule.createDocument(nest, config);
+  return withPermissions(SwaggerModule.createDocument(nest, config));
+}
+
+interface Guarded {
+  description?: string;
+  'x-permission'?: { permission: string | null; domain: string | null };
+}
+
+/** Says in each operation's text, for people, what `x-permission` says for programs. */
+function withPermissions(document: OpenAPIObject): OpenAPIObject {
+  for (const operation of Object.values(document.paths).flatMap((path): Guarded[] => Object.values(path))) {
+    const access = operation['x-permission'];
+    if (!access) continue;
+    const needed = access.permission ? `Needs \`${access.permission}\` in \`${access.domain}\`.` : 'Public.';
+    operation.description = [operation.description, needed].filter(text => text).join('\n\n');
+  }
+  return document;
 }
 
 /** Swagger UI at `/docs`, the document at `/openapi.json`. */

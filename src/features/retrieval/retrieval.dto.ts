@@ -78,13 +78,19 @@ export function toPassage(passage: Passage, kbId: string, includeText: boolean):
     document_title: passage.document_title,
     kb_id: kbId,
     text: includeText ? passage.text : null,
-    score: round(Math.max(passage.score, 0)),
-    scores: { vector: passage.cosine === null ? null : round(passage.cosine), keyword: round(passage.bm25) },
+    score: shownScore(Math.max(passage.score, 0)),
+    scores: {
+      vector: passage.cosine === null ? null : shownScore(passage.cosine),
+      keyword: shownScore(passage.bm25),
+    },
     page: passage.page,
     heading: passage.heading,
     position: passage.ordinal,
   };
 }
 
-/** Beyond six decimals is noise of halfvec arithmetic; adding 0 makes -0 a plain 0. */
-const round = (value: number): number => Math.round(value * 1e6) / 1e6 + 0;
+/**
+ * A score as it is shown, and as thresholds are compared with. Beyond six decimals is noise of halfvec arithmetic;
+ * adding 0 makes -0 a plain 0.
+ */
+export const shownScore = (value: number): number => Math.round(value * 1e6) / 1e6 + 0;

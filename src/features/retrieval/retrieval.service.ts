@@ -5,7 +5,7 @@ import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { type EffectiveConfig, effectiveConfig } from '../knowledge-bases/knowledge-base-config.js';
-import type { SearchFields } from './retrieval.dto.js';
+import { type SearchFields, shownScore } from './retrieval.dto.js';
 import {
   RetrievalRepository,
   type SearchResult,
@@ -59,7 +59,7 @@ export class RetrievalService {
       requireSameModel(kb, result.chunk_count, model, request.mode);
       const threshold = request.threshold;
       if (threshold !== undefined)
-        result.passages = result.passages.filter(({ score }) => score >= threshold);
+        result.passages = result.passages.filter(({ score }) => shownScore(score) >= threshold);
       const retrieved = { kb, config: effectiveConfig(kb.config), result, embeddingModel: model.name };
       return { retrieved, extended: await extend?.(tx, retrieved) };
     });

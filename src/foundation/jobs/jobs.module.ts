@@ -16,8 +16,13 @@ const LOCK_MS = 15_000;
 
 @Module({})
 export class JobsModule {
-  /** A queue by name, once for the whole application: on Redis through Bull where the settings name one, else in this process. */
-  static register(env: Env, name: string): DynamicModule {
+  /**
+   * A queue by name, once for the whole application: on Redis through Bull where the settings name one, else in this
+   * process.
+   *
+   * @param installation keeps the queues of installations apart that share a Redis
+   */
+  static register(env: Env, name: string, installation: string): DynamicModule {
     const provide = tokenOf(name);
     if (!env.redisUrl) {
       return {
@@ -30,7 +35,7 @@ export class JobsModule {
     return {
       module: JobsModule,
       global: true,
-      imports: [BullModule.registerQueue({ name, ...queueOptions(env.redisUrl) })],
+      imports: [BullModule.registerQueue({ name, ...queueOptions(env.redisUrl, installation) })],
       providers: [
         { provide, useFactory: (queue: Queue) => new BullQueue(queue), inject: [getQueueToken(name)] },
       ],
@@ -39,10 +44,9 @@ export class JobsModule {
   }
 }
 
-function queueOptions(url: string): QueueOptions {
+function queueOptions(url: string, installation: string): QueueOptions {
   return {
-    // Every database of a Redis that several installations share is a world of its own; so is every prefix.
-    prefix: 'enclave',
+    prefix: `enclave:${installation}`,
     settings: { lockDuration: LOCK_MS, stalledInterval: LOCK_MS / 3, maxStalledCount: 1000 },
     createClient: (type, options) => {
       // Bull's blocking and subscribing clients wait for ever by design; the one that requests use must not.
