@@ -226,12 +226,12 @@ describe('every table with a tenant', () => {
   });
 
   it('keeps the rows of another tenant from being changed or deleted', async () => {
-    for (const { name, column, writable } of await tenantTables()) {
+    for (const { name, column, updatable } of await tenantTables()) {
       const before = await superuser(
         `SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`,
       );
       const changed = await asTenant(A, tx =>
-        tx.query(`UPDATE ${name} SET ${writable[0]} = ${writable[0]} WHERE ${column} = '${B}'`),
+        tx.query(`UPDATE ${name} SET ${updatable[0]} = ${updatable[0]} WHERE ${column} = '${B}'`),
       );
       expect(changed[1], name).toBe(0);
       if (name !== 'tenants')
@@ -440,12 +440,17 @@ interface TenantTable {
   /** Where the tenant stands: `id` in the register of tenants. */
   column: string;
   writable: string[];
+  /** By the tenant's role. */
+  updatable: string[];
 }
 
 async function tenantTables(): Promise<TenantTable[]> {
   const rows = await superuser(`
     SELECT c.relname AS name, CASE c.relname WHEN 'tenants' THEN 'id' ELSE 'tenant_id' END AS column,
-           json_agg(a.attname) FILTER (WHERE a.attgenerated = '') AS writable
+           json_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '') AS writable,
+           json_agg(a.attname ORDER BY a.attnum) FILTER (
+             WHERE a.attgenerated = '' AND has_column_privilege('enclave_tenant', c.oid, a.attnum, 'UPDATE')
+           ) AS updatable
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
     GROUP BY c.relname HAVING c.relname = 'tenants' OR bool_or(a.attname = 'tenant_id') ORDER BY 1`);
