@@ -38,7 +38,7 @@ export interface ChunkOwner {
   kbId: string;
 }
 
-/** `reweighNeeded`: the kb is too large to be reweighed in the same breath; enqueue {@link ChunksRepository.reweigh}. */
+/** `reweighNeeded`: the kb is too large to be reweighed in the same breath; call {@link ChunksRepository.reweigh} after it. */
 export interface IndexState {
   reweighNeeded: boolean;
 }

@@ -48,7 +48,10 @@ function createParts() {
       release: vi.fn(async () => true),
     },
     knowledgeBases: { fixEmbeddingModel: vi.fn(async () => true) },
-    chunks: { replaceChunks: vi.fn(async () => ({ reweighNeeded: false })) },
+    chunks: {
+      replaceChunks: vi.fn(async () => ({ reweighNeeded: false })),
+      reweigh: vi.fn(async () => undefined),
+    },
     storage: { read: vi.fn(() => outside(Buffer.from('one two'))) },
     loader: { loadAndSplit: vi.fn(() => outside({ mimeType: 'text/plain', chunks })) },
     model: { name: 'a model', embedDocuments: vi.fn((texts: string[]) => outside(texts.map(() => [1, 0]))) },
@@ -95,6 +98,14 @@ const expectNothingWritten = () => {
 };
 
 describe('an ingestion that goes well', () => {
+  it('weighs a large knowledge base anew where the store asks for it, after the store', async () => {
+    await ingest();
+    expect(parts.chunks.reweigh).not.toHaveBeenCalled();
+    parts.chunks.replaceChunks.mockResolvedValueOnce({ reweighNeeded: true });
+    await ingest();
+    expect(parts.chunks.reweigh).toHaveBeenCalledExactlyOnceWith(expect.anything(), 'kb');
+  });
+
   it('stores chunks with their vectors and finishes, under one lease', async () => {
     await ingest();
     const [, id, owner, takeOver] = parts.repository.claim.mock.calls[0] as unknown[];

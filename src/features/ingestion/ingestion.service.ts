@@ -112,30 +112,33 @@ export class IngestionService {
     return split;
   }
 
-  private store(
+  private async store(
     document: ClaimedDocument,
     lease: Lease,
     modelName: string,
     split: SplitDocument,
     embeddings: number[][],
   ): Promise<number> {
-    return this.database.run(async tx => {
+    const { reweighNeeded } = await this.database.run(async tx => {
       if (!(await this.repository.lockOwn(tx, document.id, lease.owner))) throw new LeaseLostError();
       if (!(await this.knowledgeBases.fixEmbeddingModel(tx, document.kbId, modelName))) {
         throw new EmbeddingModelChangedError();
       }
-      await this.chunks.replaceChunks(
+      const index = await this.chunks.replaceChunks(
         tx,
         { documentId: document.id, tenantId: document.tenantId, kbId: document.kbId },
-        split.chunks.map((chunk, index) => ({ ...chunk, embedding: embeddings[index] as number[] })),
+        split.chunks.map((chunk, i) => ({ ...chunk, embedding: embeddings[i] as number[] })),
       );
       await this.repository.finish(tx, document.id, lease.owner, {
         mimeType: split.mimeType,
         chunkCount: split.chunks.length,
         tokenCount: split.chunks.reduce((sum, chunk) => sum + chunk.tokenCount, 0),
       });
-      return split.chunks.length;
+      return index;
     });
+    // Of a large knowledge base, apart from the store: the document is searchable meanwhile.
+    if (reweighNeeded) await this.database.run(tx => this.chunks.reweigh(tx, document.kbId));
+    return split.chunks.length;
   }
 
   /** Writes down how an attempt ended that did not end well. */

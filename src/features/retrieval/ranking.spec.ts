@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { aboveThreshold, coverage, isAnswerable, termWeights } from './ranking.js';
+import { coverage, isAnswerable, termWeights } from './ranking.js';
 import type { Passage, SearchResult } from './retrieval.repository.js';
 
 const BUNDLED = 'bundled/universal-sentence-encoder-lite';
@@ -79,12 +79,5 @@ describe('isAnswerable', () => {
   it('declines without passages, and without words', () => {
     expect(isAnswerable(result(0, { one: 0 }), BUNDLED)).toBe(false);
     expect(isAnswerable(result(5, {}, passage([], 0.99)), BUNDLED)).toBe(false);
-  });
-});
-
-describe('aboveThreshold', () => {
-  it('keeps what is at or above it, and what has no cosine', () => {
-    const [low, high, unknown] = [passage([], 0.1), passage([], 0.2), passage([])];
-    expect(aboveThreshold([low!, high!, unknown!], 0.2)).toEqual([high, unknown]);
   });
 });

@@ -1,4 +1,4 @@
-import type { Passage, QueryTerm, SearchResult } from './retrieval.repository.js';
+import type { QueryTerm, SearchResult } from './retrieval.repository.js';
 
 /** Passages that may answer a question; the rest is for whoever asked for more results. */
 export const ANSWER_PASSAGES = 5;
@@ -67,11 +67,6 @@ export function isAnswerable(result: SearchResult, embeddingModel: string): bool
     covered >= threshold.coverage &&
     (threshold.evidence === null || covered + Math.max(...cosines) >= threshold.evidence)
   );
-}
-
-/** Passages at or above a cosine that the caller asked for; those without a cosine are not judged. */
-export function aboveThreshold(passages: readonly Passage[], cosine: number): Passage[] {
-  return passages.filter(passage => passage.cosine === null || passage.cosine >= cosine);
 }
 
 function smoothedIdf({ document_frequency }: QueryTerm, chunkCount: number): number {
