@@ -15,6 +15,7 @@ import {
   type Permission,
   tenantDomain,
 } from '../src/core/authorization/permissions.js';
+import { MemberFactsRepository } from '../src/core/authorization/member-facts.repository.js';
 import { PlatformDatabase } from '../src/core/tenancy/platform-database.js';
 import { parseEnv } from '../src/foundation/config/env.js';
 import { ChangeFeed } from '../src/foundation/database/change-feed.js';
@@ -37,6 +38,7 @@ try {
     parseEnv(installation.settings),
     database,
     new CasbinRulesRepository(),
+    new MemberFactsRepository(),
     new ChangeFeed(null),
   );
   authorization.onModuleInit();

@@ -4,6 +4,12 @@ import { CreateTenantsAndMembers1763712200000 } from './1763712200000-create-ten
 import { CreateCasbinRules1763712300000 } from './1763712300000-create-casbin-rules.js';
 import { CreateKnowledgeBasesAndDocuments1763712400000 } from './1763712400000-create-knowledge-bases-and-documents.js';
 import { CreateRetrievalIndex1763712500000 } from './1763712500000-create-retrieval-index.js';
+import { ExtendUsers1763800000000 } from './1763800000000-extend-users.js';
+import { ExtendTenants1763800100000 } from './1763800100000-extend-tenants.js';
+import { CreateInvitations1763800200000 } from './1763800200000-create-invitations.js';
+import { CreateGroupsAndGrants1763800300000 } from './1763800300000-create-groups-and-grants.js';
+import { CreateAudit1763800400000 } from './1763800400000-create-audit.js';
+import { CreateJobs1763800500000 } from './1763800500000-create-jobs.js';
 
 /** In the order in which they run. */
 export const MIGRATIONS = [
@@ -13,4 +19,10 @@ export const MIGRATIONS = [
   CreateCasbinRules1763712300000,
   CreateKnowledgeBasesAndDocuments1763712400000,
   CreateRetrievalIndex1763712500000,
+  ExtendUsers1763800000000,
+  ExtendTenants1763800100000,
+  CreateInvitations1763800200000,
+  CreateGroupsAndGrants1763800300000,
+  CreateAudit1763800400000,
+  CreateJobs1763800500000,
 ];

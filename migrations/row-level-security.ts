@@ -34,3 +34,28 @@ export async function openToPlatform(runner: QueryRunner, table: string, privile
     GRANT ${privileges} ON ${table} TO ${PLATFORM_ROLE};
   `);
 }
+
+/** Owners, admins and the system see all of their tenant; everybody else what is open or granted to them. */
+const SEES_ALL = `(SELECT current_setting('app.access', true) = 'all')`;
+/** The cast outside makes it an array to look in, where a bare sub-select would be rows to compare with. */
+const CURRENT_GROUPS = `(SELECT nullif(current_setting('app.groups', true), ''))::uuid[]`;
+const IS_MINE = `user_id = ${CURRENT_USER} OR group_id = ANY (${CURRENT_GROUPS})`;
+
+/** For the policy of `knowledge_bases`. The sub-select is worked out once a statement, and only where a kb is closed. */
+export const KB_IS_VISIBLE = `(visibility = 'tenant' OR id IN (SELECT kb_id FROM kb_grants WHERE ${IS_MINE}))`;
+
+/** For tables with the flag `restricted`. @param document the column with the document's id */
+export const DOCUMENT_IS_READABLE = (document: string): string =>
+  `(NOT restricted OR ${document} IN (SELECT document_id FROM document_readers WHERE ${IS_MINE}))`;
+
+/**
+ * Narrows what `isolateByTenant` has opened: a restrictive policy, which PostgreSQL adds with AND, so that whatever it
+ * says, it cannot show a row of another tenant.
+ */
+export async function narrowByGrants(runner: QueryRunner, table: string, condition: string): Promise<void> {
+  const insert = table === 'knowledge_bases' ? 'true' : `${SEES_ALL} OR (${condition})`;
+  await runner.query(`
+    CREATE POLICY granted_access ON ${table} AS RESTRICTIVE FOR ALL TO ${TENANT_ROLE}
+      USING (${SEES_ALL} OR (${condition})) WITH CHECK (${insert});
+  `);
+}

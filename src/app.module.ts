@@ -2,9 +2,13 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD, APP_PIPE } from '@nestjs/core';
 import { ClsModule } from 'nestjs-cls';
 import type { DataSource } from 'typeorm';
+import { AuditModule } from './core/audit/audit.module.js';
 import { AuthorizationModule } from './core/authorization/authorization.module.js';
 import { CasbinRule } from './core/authorization/casbin-rules.repository.js';
 import { PermissionGuard } from './core/authorization/permission.guard.js';
+import { BackgroundJobsModule } from './core/jobs/background-jobs.module.js';
+import { JOBS_QUEUE } from './core/jobs/background-jobs.service.js';
+import { MailModule } from './core/mail/mail.module.js';
 import { ModelErrorFilter } from './core/models/model-error.filter.js';
 import { TenancyModule } from './core/tenancy/tenancy.module.js';
 import { AuthSession } from './entry/authentication/auth-session.entity.js';
@@ -22,6 +26,7 @@ import { Member } from './features/members/member.entity.js';
 import { MembersModule } from './features/members/members.module.js';
 import { RagQueryModule } from './features/rag-query/rag-query.module.js';
 import { RetrievalModule } from './features/retrieval/retrieval.module.js';
+import { RolesModule } from './features/roles/roles.module.js';
 import { Tenant } from './features/tenants/tenant.entity.js';
 import { TenantsModule } from './features/tenants/tenants.module.js';
 import { User } from './features/users/user.entity.js';
@@ -73,10 +78,15 @@ export class AppModule {
         DatabaseModule.forRoot(dataSource, databaseUrl),
         StorageModule,
         JobsModule.register(env, INGESTION_QUEUE, installation),
+        JobsModule.register(env, JOBS_QUEUE, installation),
         ClsModule.forRoot({ global: true, middleware: { mount: role.http } }),
         TenancyModule,
         AuthorizationModule,
+        AuditModule,
+        BackgroundJobsModule.forRoot({ work: role.jobs }),
+        MailModule,
         UsersModule,
+        RolesModule,
         MembersModule,
         TenantsModule,
         KnowledgeBasesModule,

@@ -10,9 +10,11 @@ const FLOORS = ['foundation', 'core', 'features', 'entry'];
 
 /** A room imports from the rooms before it; rooms of a floor that is not here keep to no order, but to no circle either. */
 const ROOMS: Record<string, string[]> = {
-  core: ['tenancy', 'events', 'audit', 'authorization', 'usage', 'quotas', 'models'],
+  core: ['tenancy', 'events', 'authorization', 'audit', 'jobs', 'mail', 'usage', 'quotas', 'models'],
   features: [
     'users',
+    'roles',
+    'groups',
     'members',
     'tenants',
     'api-tokens',
@@ -32,6 +34,9 @@ const ROOMS: Record<string, string[]> = {
 /** Who opens transactions that belong to no tenant, and why. */
 const PLATFORM_DATABASE_USERS = [
   'src/core/authorization/authorization.service.ts', // rules of a domain are read before a tenant is entered
+  'src/core/audit/audit.service.ts', // the platform's chain, and denials
+  'src/core/jobs/background-jobs.service.ts', // jobs of all tenants, and of none
+  'src/core/jobs/job-runner.service.ts', // the same
   'src/core/tenancy/tenancy.module.ts',
   'src/core/tenancy/tenant-directory.ts', // finds the tenant that will be entered
   'src/entry/authentication/authentication.service.ts', // a user's tenants, seen from the user

@@ -2,6 +2,7 @@ import { Global, Module } from '@nestjs/common';
 import { DiscoveryModule } from '@nestjs/core';
 import { AuthorizationService } from './authorization.service.js';
 import { CasbinRulesRepository } from './casbin-rules.repository.js';
+import { MemberFactsRepository } from './member-facts.repository.js';
 import { PermissionsController } from './permissions.controller.js';
 import { RouteAccess } from './route-access.js';
 
@@ -9,7 +10,7 @@ import { RouteAccess } from './route-access.js';
 @Module({
   imports: [DiscoveryModule],
   controllers: [PermissionsController],
-  providers: [AuthorizationService, CasbinRulesRepository, RouteAccess],
+  providers: [AuthorizationService, CasbinRulesRepository, MemberFactsRepository, RouteAccess],
   exports: [AuthorizationService, RouteAccess],
 })
 export class AuthorizationModule {}

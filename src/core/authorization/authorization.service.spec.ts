@@ -7,6 +7,7 @@ import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import { type DatabaseAccess, openDatabase } from '../../foundation/database/data-source.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
 import { AuthorizationService } from './authorization.service.js';
+import { MemberFactsRepository } from './member-facts.repository.js';
 import { CasbinRule, CasbinRulesRepository } from './casbin-rules.repository.js';
 import {
   BUILT_IN_ROLES,
@@ -49,6 +50,7 @@ function createService(settings: Partial<Env> = {}): AuthorizationService {
     { ...env, ...settings },
     database,
     new CasbinRulesRepository(),
+    new MemberFactsRepository(),
     new ChangeFeed(access.url),
   );
   service.onModuleInit();

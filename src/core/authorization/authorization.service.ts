@@ -2,25 +2,48 @@ import { Injectable, type OnModuleInit } from '@nestjs/common';
 import { type Enforcer, newEnforcer, newModelFromString } from 'casbin';
 import { LRUCache } from 'lru-cache';
 import { readFileSync } from 'node:fs';
+import { validate as isUuid } from 'uuid';
 import type { Env } from '../../foundation/config/env.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
+import type { TenantAccess } from '../tenancy/tenant-context.js';
 import { CasbinRulesRepository } from './casbin-rules.repository.js';
 import { casbinFile } from './default-policy.js';
-import { PERMISSIONS, PLATFORM_DOMAIN, type Permission, userDomain } from './permissions.js';
+import { type MemberFacts, MemberFactsRepository } from './member-facts.repository.js';
+import {
+  PERMISSIONS,
+  PLATFORM_DOMAIN,
+  type Permission,
+  isKbPermission,
+  tenantDomain,
+  tenantOfDomain,
+  userDomain,
+} from './permissions.js';
 
-const POLICY_TOPIC = 'policy';
+/** Of the change feed: what somebody may do in a domain changed. */
+export const POLICY_TOPIC = 'policy';
 /** Role links are rebuilt with every user added; beyond this many a domain starts a new enforcer. */
 const USERS_PER_ENFORCER = 200;
+
+/** Where every user may make tenants. */
+const SELF_SERVICE = ['self', 'user_*', 'user', 'create_tenant'] as const;
 
 /** What is remembered of one domain until its policy changes: an enforcer with the users asked for, and its decisions. */
 interface DomainPolicy {
   enforcer: Enforcer;
-  decisions: Map<string, Map<Permission, boolean>>;
+  /** By user, or by role where a role was asked for as a subject. */
+  users: Map<string, KnownUser>;
   /** Loading users one after the other: the enforcer has one adapter at a time. */
   loading: Promise<void>;
+}
+
+interface KnownUser {
+  decisions: Map<Permission, boolean>;
+  /** Null where the domain is no tenant's, or the user not a member of it. */
+  facts: MemberFacts | null;
+  access: TenantAccess | null;
 }
 
 /**
@@ -35,9 +58,10 @@ export class AuthorizationService implements OnModuleInit {
   private readonly loaded: LRUCache<string, DomainPolicy>;
 
   constructor(
-    @InjectEnv() env: Env,
+    @InjectEnv() private readonly env: Env,
     private readonly database: PlatformDatabase,
     private readonly rules: CasbinRulesRepository,
+    private readonly memberFacts: MemberFactsRepository,
     private readonly changes: ChangeFeed,
   ) {
     this.loaded = new LRUCache({ max: env.authorizationCacheSize });
@@ -54,8 +78,61 @@ export class AuthorizationService implements OnModuleInit {
 
   /** Whether `userId` may do `permission` in `domain`. Synchronous once the answer is known. */
   can(userId: string, domain: string, permission: Permission): boolean | Promise<boolean> {
-    const known = this.loaded.get(domain)?.decisions.get(userId)?.get(permission);
+    const known = this.loaded.get(domain)?.users.get(userId)?.decisions.get(permission);
     return known ?? this.decide(userId, domain, permission);
+  }
+
+  /**
+   * The same for one knowledge base of a tenant. A grant widens what the tenant's roles allow in an open knowledge base,
+   * and replaces it in a closed one; those who see everything need none.
+   *
+   * @param kb id or slug
+   */
+  async canInKb(userId: string, tenantId: string, kb: string, permission: Permission): Promise<boolean> {
+    const domain = tenantDomain(tenantId);
+    const inTenant = await this.can(userId, domain, permission);
+    const facts = await this.factsOf(userId, tenantId);
+    const grants = (facts?.grants ?? []).filter(grant => grant.kbId === kb || grant.slug === kb);
+    if (grants.length === 0 || facts?.status !== 'active') return inTenant;
+    if (inTenant && (grants[0]?.visibility === 'tenant' || (await this.accessOf(userId, tenantId)).all))
+      return true;
+    const granted = await Promise.all(grants.map(async ({ role }) => this.can(role, domain, permission)));
+    return granted.includes(true);
+  }
+
+  /** Ids of the knowledge bases in which a grant gives `userId` this permission. */
+  async kbsGranted(userId: string, tenantId: string, permission: Permission): Promise<string[]> {
+    const facts = await this.factsOf(userId, tenantId);
+    if (facts?.status !== 'active' || !isKbPermission(permission)) return [];
+    const allowed = await Promise.all(
+      facts.grants.map(async ({ role }) => this.can(role, tenantDomain(tenantId), permission)),
+    );
+    return [...new Set(facts.grants.filter((_, index) => allowed[index]).map(({ kbId }) => kbId))];
+  }
+
+  /** How far `userId` sees in a tenant, and whether they belong to it. */
+  async accessOf(userId: string, tenantId: string): Promise<TenantAccess> {
+    const domain = tenantDomain(tenantId);
+    const known = this.loaded.get(domain)?.users.get(userId);
+    if (known?.access) return known.access;
+    const user = (await this.policyFor(domain, userId)).users.get(userId) as KnownUser;
+    const member = user.facts?.status === 'active';
+    user.access = {
+      member,
+      groups: user.facts?.groups ?? [],
+      all: member
+        ? await this.can(userId, domain, 'tenant:manage')
+        : await this.can(userId, PLATFORM_DOMAIN, 'platform:read'),
+    };
+    return user.access;
+  }
+
+  /** Groups and grants of a member, and whether they are suspended; null for everybody else. */
+  async factsOf(userId: string, tenantId: string): Promise<MemberFacts | null> {
+    const domain = tenantDomain(tenantId);
+    const policy = this.loaded.get(domain) ?? (await this.policyFor(domain, userId));
+    const known = policy.users.get(userId) ?? (await this.policyFor(domain, userId)).users.get(userId);
+    return known?.facts ?? null;
   }
 
   /** Every permission that `userId` has in `domain`. */
@@ -80,6 +157,23 @@ export class AuthorizationService implements OnModuleInit {
 
   async removeRole(tx: Tx, userId: string, role: string, domain: string): Promise<void> {
     await this.rules.removeRole(tx, userId, role, domain);
+    await this.policyChanged(tx, domain);
+  }
+
+  /** Gives roles to many users at once. */
+  async assignRoles(
+    tx: Tx,
+    assignments: ReadonlyArray<{ userId: string; role: string }>,
+    domain: string,
+  ): Promise<void> {
+    await this.rules.addRoles(tx, assignments, domain);
+    await this.policyChanged(tx, domain);
+  }
+
+  /** Says what a tenant's own role may do. */
+  async defineRole(tx: Tx, role: string, domain: string, permissions: readonly Permission[]): Promise<void> {
+    const rules = permissions.map(permission => permission.split(':') as [string, string]);
+    await this.rules.setPermissions(tx, role, domain, rules);
     await this.policyChanged(tx, domain);
   }
 
@@ -114,7 +208,7 @@ export class AuthorizationService implements OnModuleInit {
 
   private async decide(userId: string, domain: string, permission: Permission): Promise<boolean> {
     const policy = await this.policyFor(domain, userId);
-    const decisions = policy.decisions.get(userId) as Map<Permission, boolean>;
+    const { decisions } = policy.users.get(userId) as KnownUser;
     const known = decisions.get(permission);
     if (known !== undefined) return known;
     const [object, action] = permission.split(':');
@@ -126,14 +220,14 @@ export class AuthorizationService implements OnModuleInit {
   private async policyFor(domain: string, userId: string): Promise<DomainPolicy> {
     let pending = this.domains.get(domain);
     const known = this.loaded.peek(domain);
-    if (!pending || (known && known.decisions.size >= USERS_PER_ENFORCER && !known.decisions.has(userId))) {
+    if (!pending || (known && known.users.size >= USERS_PER_ENFORCER && !known.users.has(userId))) {
       pending = this.build();
       this.domains.set(domain, pending);
       this.loaded.delete(domain);
       pending.catch(() => this.domains.delete(domain));
     }
     const policy = await pending;
-    if (!policy.decisions.has(userId)) {
+    if (!policy.users.has(userId)) {
       policy.loading = policy.loading.catch(() => undefined).then(() => this.addUser(policy, domain, userId));
       await policy.loading;
     }
@@ -144,20 +238,28 @@ export class AuthorizationService implements OnModuleInit {
 
   private async build(): Promise<DomainPolicy> {
     const enforcer = await newEnforcer(newModelFromString(this.modelText));
-    return { enforcer, decisions: new Map(), loading: Promise.resolve() };
+    return { enforcer, users: new Map(), loading: Promise.resolve() };
   }
 
   private async addUser(policy: DomainPolicy, domain: string, userId: string): Promise<void> {
-    if (policy.decisions.has(userId)) return;
-    const first = policy.decisions.size === 0;
-    await this.database.run(async tx => {
+    if (policy.users.has(userId)) return;
+    const first = policy.users.size === 0;
+    const tenantId = tenantOfDomain(domain);
+    const facts = await this.database.run(async tx => {
+      const found = tenantId && isUuid(userId) ? await this.memberFacts.find(tx, tenantId, userId) : null;
+      // A suspended member keeps the roles, but they do not count.
+      const assignedIn = found?.status === 'suspended' ? [PLATFORM_DOMAIN] : [domain, PLATFORM_DOMAIN];
       policy.enforcer.setAdapter(await this.rules.adapter(tx));
       await policy.enforcer.loadIncrementalFilteredPolicy(
-        this.rules.filterFor(domain, PLATFORM_DOMAIN, userId, first),
+        this.rules.filterFor(domain, assignedIn, userId, first),
       );
+      return found;
     });
-    if (domain === userDomain(userId)) await policy.enforcer.getRoleManager().addLink(userId, 'self', domain);
-    policy.decisions.set(userId, new Map());
+    if (domain === userDomain(userId)) {
+      await policy.enforcer.getRoleManager().addLink(userId, 'self', domain);
+      if (this.env.selfService.enabled) await policy.enforcer.addPolicy(...SELF_SERVICE);
+    }
+    policy.users.set(userId, { decisions: new Map(), facts, access: null });
   }
 
   private forget(domain: string): void {

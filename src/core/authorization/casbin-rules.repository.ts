@@ -35,10 +35,12 @@ export class CasbinRulesRepository {
   /**
    * What decides about one user in one domain: which roles the user has, and, where `withRoles`, what those of the
    * domain allow.
+   *
+   * @param assignedIn domains whose roles count for the user
    */
-  filterFor(domain: string, platform: string, userId: string, withRoles: boolean): RulesFilter[] {
+  filterFor(domain: string, assignedIn: string[], userId: string, withRoles: boolean): RulesFilter[] {
     const everyDomain = domain.replace(/_.*$/, '_*');
-    const assignments = { ptype: 'g', v0: userId, v2: In([domain, platform]) };
+    const assignments = { ptype: 'g', v0: userId, v2: In(assignedIn) };
     return withRoles ? [{ ptype: 'p', v1: In([domain, everyDomain, '*']) }, assignments] : [assignments];
   }
 
@@ -46,6 +48,35 @@ export class CasbinRulesRepository {
   async rolesOf(tx: Tx, userId: string, domain: string): Promise<string[]> {
     const rules = await tx.getRepository(CasbinRule).find({ where: { ptype: 'g', v0: userId, v2: domain } });
     return rules.map(rule => rule.v1);
+  }
+
+  /** Replaces what a role may do in a tenant's domain. @param permissions object and action of each */
+  async setPermissions(
+    tx: Tx,
+    role: string,
+    domain: string,
+    permissions: ReadonlyArray<readonly [object: string, action: string]>,
+  ): Promise<void> {
+    await tx.query(`DELETE FROM casbin_rule WHERE ptype = 'p' AND v0 = $1 AND domain = $2`, [role, domain]);
+    if (permissions.length === 0) return;
+    await tx.query(
+      `INSERT INTO casbin_rule (ptype, v0, v1, v2, v3)
+       SELECT 'p', $1, $2, * FROM unnest($3::text[], $4::text[])`,
+      [role, domain, permissions.map(([object]) => object), permissions.map(([, action]) => action)],
+    );
+  }
+
+  /** Gives roles to many users at once; what they hold already stays. */
+  async addRoles(
+    tx: Tx,
+    assignments: ReadonlyArray<{ userId: string; role: string }>,
+    domain: string,
+  ): Promise<void> {
+    await tx.query(
+      `INSERT INTO casbin_rule (ptype, v0, v1, v2) SELECT 'g', v0, v1, $3 FROM unnest($1::text[], $2::text[]) AS a(v0, v1)
+       ON CONFLICT DO NOTHING`,
+      [assignments.map(({ userId }) => userId), assignments.map(({ role }) => role), domain],
+    );
   }
 
   /** Who holds `role` in the domain. The rules stay locked, so that two removals at once cannot both be of the last. */

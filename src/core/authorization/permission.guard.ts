@@ -1,9 +1,17 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
+import type { FastifyRequest } from 'fastify';
 import { Problem } from '../../foundation/http/problem.js';
 import { TenantContext } from '../tenancy/tenant-context.js';
 import { AuthorizationService } from './authorization.service.js';
-import { PLATFORM_DOMAIN, type Permission, domainKind, tenantDomain, userDomain } from './permissions.js';
+import {
+  PLATFORM_DOMAIN,
+  type Permission,
+  domainKind,
+  isKbPermission,
+  tenantDomain,
+  userDomain,
+} from './permissions.js';
 import { ACCESS, type Access } from './require-permission.js';
 
 /** Asks Casbin for the permission that a route requires, in the domain that the permission belongs to. */
@@ -21,9 +29,24 @@ export class PermissionGuard implements CanActivate {
     // The start has checked every route; this is for one that was added past it.
     if (!access) throw Problem.forbidden('Nobody has said who may call this route.');
     const { permission } = access;
-    const allowed = await this.authorization.can(this.context.userId, this.domainOf(permission), permission);
+    if (domainKind(permission) === 'platform') this.context.setForPlatform();
+    const { kb } = execution.switchToHttp().getRequest<FastifyRequest>().params as { kb?: string };
+    const allowed = isKbPermission(permission)
+      ? await this.isAllowedInKb(permission, kb)
+      : await this.authorization.can(this.context.userId, this.domainOf(permission), permission);
     if (!allowed) throw Problem.forbidden(`This needs the permission ${permission}.`);
     return true;
+  }
+
+  /** Grants count for their own knowledge base; where a route names none, the service keeps to those that are granted. */
+  private async isAllowedInKb(permission: Permission, kb: string | undefined): Promise<boolean> {
+    const { userId, tenant } = this.context;
+    if (kb) return this.authorization.canInKb(userId, tenant.id, kb, permission);
+    if (await this.authorization.can(userId, tenantDomain(tenant.id), permission)) return true;
+    return (
+      permission === 'kb:read' &&
+      (await this.authorization.kbsGranted(userId, tenant.id, permission)).length > 0
+    );
   }
 
   private domainOf(permission: Permission): string {

@@ -7,6 +7,7 @@ export const PERMISSIONS = {
   'platform:read': 'List the tenants and users of the installation',
   'user:read': 'See one’s own profile, sessions and tenants',
   'user:update': 'Change one’s own profile and sessions',
+  'user:create_tenant': 'Make a tenant: platform admins, and every user where self-service is on',
   'tenant:read': 'See the tenant and its members',
   'tenant:manage': 'Change the tenant’s settings',
   'tenant:manage_members': 'Add, change and remove members',
@@ -46,6 +47,19 @@ export type BuiltInRole = (typeof BUILT_IN_ROLES)[number];
 export const PLATFORM_DOMAIN = 'platform';
 export const tenantDomain = (tenantId: string): string => `tenant_${tenantId}`;
 export const userDomain = (userId: string): string => `user_${userId}`;
+
+/** The tenant whose domain this is; null for every other domain. */
+export const tenantOfDomain = (domain: string): string | null =>
+  /^tenant_[0-9a-f-]{36}$/.test(domain) ? domain.slice('tenant_'.length) : null;
+
+/** Whether a permission is about what is in a knowledge base, so that a grant on one may give it. */
+export const isKbPermission = (permission: Permission): boolean =>
+  /^(kb|document|agent|graph|query|chat):/.test(permission);
+
+/** Permissions that a tenant's own roles may hold. */
+export const TENANT_PERMISSIONS = (Object.keys(PERMISSIONS) as Permission[]).filter(
+  permission => domainKind(permission) === 'tenant',
+);
 
 /** In which kind of domain a permission is asked for. */
 export function domainKind(permission: Permission): 'platform' | 'user' | 'tenant' {

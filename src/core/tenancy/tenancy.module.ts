@@ -1,4 +1,5 @@
 import { Global, Module } from '@nestjs/common';
+import { FeaturesService } from './features.service.js';
 import { PlatformDatabase } from './platform-database.js';
 import { TenantContext } from './tenant-context.js';
 import { TenantDatabase } from './tenant-database.js';
@@ -6,7 +7,7 @@ import { TenantDirectory } from './tenant-directory.js';
 
 @Global()
 @Module({
-  providers: [TenantContext, TenantDatabase, PlatformDatabase, TenantDirectory],
-  exports: [TenantContext, TenantDatabase, PlatformDatabase, TenantDirectory],
+  providers: [TenantContext, TenantDatabase, PlatformDatabase, TenantDirectory, FeaturesService],
+  exports: [TenantContext, TenantDatabase, PlatformDatabase, TenantDirectory, FeaturesService],
 })
 export class TenancyModule {}

@@ -7,7 +7,13 @@ const cls = ClsServiceManager.getClsService();
 const context = new TenantContext(cls);
 const A = { id: 'a', name: 'tenant-a' };
 const B = { id: 'b', name: 'tenant-b' };
-const user = { kind: 'user', userId: 'u', sessionId: 's', tokenTenantId: null } as const;
+const user = {
+  kind: 'user',
+  userId: 'u',
+  email: 'u@example.com',
+  sessionId: 's',
+  tokenTenantId: null,
+} as const;
 
 describe('TenantContext', () => {
   it('throws where nobody has said whose request or job this is', () => {
@@ -26,7 +32,7 @@ describe('TenantContext', () => {
   it('holds for one request, and for what it calls later', async () => {
     await cls.run(async () => {
       context.setPrincipal(user);
-      context.setTenant(A);
+      context.setTenant(A, { all: false, groups: [], member: true });
       await sleep(1);
       expect(context).toMatchObject({ principal: user, tenant: A, userId: 'u' });
     });
@@ -55,7 +61,7 @@ describe('TenantContext', () => {
   it('gives a job nothing of the request that started it, and the request nothing of the job', async () => {
     await cls.run(async () => {
       context.setPrincipal(user);
-      context.setTenant(A);
+      context.setTenant(A, { all: false, groups: [], member: true });
       await context.runAsSystem(B, async () => expect(context.tenant).toEqual(B));
       expect(context.tenant).toEqual(A);
       expect(context.principal).toEqual(user);

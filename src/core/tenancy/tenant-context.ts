@@ -3,13 +3,37 @@ import { ClsService } from 'nestjs-cls';
 
 /** Who acts. A credential becomes one of these at the door; nobody behind it sees the credential again. */
 export type Principal =
-  { kind: 'user'; userId: string; sessionId: string; tokenTenantId: string | null } | { kind: 'system' };
+  | { kind: 'user'; userId: string; email: string; sessionId: string; tokenTenantId: string | null }
+  | { kind: 'system' };
 
 /** The tenant that a request or a job works in. */
 export interface CurrentTenant {
   id: string;
   name: string;
 }
+
+/** How far the principal sees in the tenant; the database holds it to that. */
+export interface TenantAccess {
+  /** Owners, admins, the platform's people and the system see every knowledge base and document. */
+  all: boolean;
+  /** Ids of the groups that the principal is in. */
+  groups: readonly string[];
+  /** Whether the principal belongs to the tenant; somebody of the platform may act in it without. */
+  member: boolean;
+}
+
+/** Who is written down as having done something. */
+export interface Actor {
+  type: 'user' | 'api_token' | 'platform_admin' | 'system' | 'anonymous';
+  id: string | null;
+  /** As it was at the time: an e-mail address, a token's name. */
+  name: string | null;
+  ip: string | null;
+  requestId: string | null;
+}
+
+const NO_ACCESS: TenantAccess = { all: false, groups: [], member: false };
+const ACCESS_OF_SYSTEM: TenantAccess = { all: true, groups: [], member: false };
 
 /** Nothing has said yet whose request or job this is. */
 export class ContextMissingError extends Error {
@@ -18,6 +42,10 @@ export class ContextMissingError extends Error {
 
 const PRINCIPAL = 'principal';
 const TENANT = 'tenant';
+const ACCESS = 'access';
+const ACTOR = 'actor';
+const REQUEST = 'request';
+const PLATFORM = 'platform';
 
 /**
  * Who acts, and in which tenant: for the length of one request or one job, through AsyncLocalStorage. Reading what
@@ -55,19 +83,58 @@ export class TenantContext {
     return principal.userId;
   }
 
+  /** What the principal sees of the tenant. Nothing but what is open, until somebody has said more. */
+  get access(): TenantAccess {
+    return this.cls.get<TenantAccess | undefined>(ACCESS) ?? NO_ACCESS;
+  }
+
+  /** Who does what is being done, for the audit. */
+  get actor(): Actor {
+    if (!this.cls.isActive()) return { type: 'system', id: null, name: null, ip: null, requestId: null };
+    const acting = this.cls.get<Actor | undefined>(ACTOR);
+    if (acting) return acting;
+    const request = this.cls.get<{ id: string; ip: string } | undefined>(REQUEST);
+    const where = { ip: request?.ip ?? null, requestId: request?.id ?? null };
+    const principal = this.principalOrNull;
+    if (!principal) return { type: 'anonymous', id: null, name: null, ...where };
+    if (principal.kind === 'system') return { type: 'system', id: null, name: null, ...where };
+    const forPlatform = this.tenantOrNull ? !this.access.member : this.cls.get<boolean | undefined>(PLATFORM);
+    return {
+      type: forPlatform ? 'platform_admin' : 'user',
+      id: principal.userId,
+      name: principal.email,
+      ...where,
+    };
+  }
+
   setPrincipal(principal: Principal): void {
     this.cls.set(PRINCIPAL, principal);
   }
 
-  setTenant(tenant: CurrentTenant): void {
+  setTenant(tenant: CurrentTenant, access: TenantAccess): void {
     this.cls.set(TENANT, tenant);
+    this.cls.set(ACCESS, access);
   }
 
-  /** Runs `work` as the system in one tenant: the way in for jobs. */
-  runAsSystem<T>(tenant: CurrentTenant, work: () => Promise<T>): Promise<T> {
+  /** Says that what is being done needs a permission of the platform. */
+  setForPlatform(): void {
+    this.cls.set(PLATFORM, true);
+  }
+
+  setRequest(request: { id: string; ip: string }): void {
+    this.cls.set(REQUEST, request);
+  }
+
+  /**
+   * Runs `work` as the system in one tenant: the way in for jobs.
+   *
+   * @param actor on whose behalf, where somebody asked for it
+   */
+  runAsSystem<T>(tenant: CurrentTenant | null, work: () => Promise<T>, actor?: Actor): Promise<T> {
     return this.cls.run(() => {
       this.setPrincipal({ kind: 'system' });
-      this.setTenant(tenant);
+      if (tenant) this.setTenant(tenant, ACCESS_OF_SYSTEM);
+      if (actor) this.cls.set(ACTOR, actor);
       return work();
     });
   }

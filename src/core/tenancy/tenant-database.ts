@@ -30,11 +30,13 @@ export class TenantDatabase {
   private enter(): string {
     const principal = this.context.principal;
     const userId = principal.kind === 'user' ? principal.userId : '';
+    const { all, groups } = this.context.access;
     return (
       `SET LOCAL ROLE ${TENANT_ROLE}; ` +
       `SET LOCAL app.tenant_id = ${pg.escapeLiteral(this.context.tenant.id)}; ` +
       `SET LOCAL app.user_id = ${pg.escapeLiteral(userId)}; ` +
-      `SET LOCAL app.groups = '{}'`
+      `SET LOCAL app.groups = ${pg.escapeLiteral(`{${groups.join(',')}}`)}; ` +
+      `SET LOCAL app.access = '${all ? 'all' : 'granted'}'`
     );
   }
 }

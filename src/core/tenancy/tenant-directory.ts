@@ -2,14 +2,21 @@ import { Injectable, type OnModuleInit } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import type { Tx } from '../../foundation/database/transaction.js';
+import type { Features } from './feature-flags.js';
 import type { CurrentTenant } from './tenant-context.js';
 import { PlatformDatabase } from './platform-database.js';
 
 export interface KnownTenant extends CurrentTenant {
   status: 'active' | 'suspended' | 'erasing';
+  displayName: string;
+  /** Feature flags that the tenant has set itself. */
+  features: Partial<Features>;
+  /** Fields of the configuration that the tenant has set itself. */
+  config: Record<string, unknown>;
 }
 
-const TOPIC = 'tenant';
+/** Of the change feed: a tenant's row changed. */
+export const TENANT_TOPIC = 'tenant';
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Finds tenants by id or name, and remembers them until they change. */
@@ -25,7 +32,7 @@ export class TenantDirectory implements OnModuleInit {
 
   onModuleInit(): void {
     this.changes.subscribe(
-      TOPIC,
+      TENANT_TOPIC,
       id => this.forget(id),
       () => this.forget(null),
     );
@@ -38,7 +45,10 @@ export class TenantDirectory implements OnModuleInit {
     const changedBefore = this.changed;
     const column = UUID.test(reference) ? 'id' : 'name';
     const rows: KnownTenant[] = await this.database.run(tx =>
-      tx.query(`SELECT id, name, status FROM tenants WHERE ${column} = $1`, [reference]),
+      tx.query(
+        `SELECT id, name, status, display_name AS "displayName", features, config FROM tenants WHERE ${column} = $1`,
+        [reference],
+      ),
     );
     const tenant = rows[0] ?? null;
     if (tenant && changedBefore === this.changed) this.byReference.set(reference, tenant);
@@ -47,7 +57,7 @@ export class TenantDirectory implements OnModuleInit {
 
   /** Announces that a tenant's row changed in this transaction. */
   async tenantChanged(tx: Tx, id: string): Promise<void> {
-    await this.changes.publish(tx, TOPIC, id);
+    await this.changes.publish(tx, TENANT_TOPIC, id);
   }
 
   private forget(id: string | null): void {

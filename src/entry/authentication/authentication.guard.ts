@@ -23,9 +23,10 @@ export class AuthenticationGuard implements CanActivate {
 
   async canActivate(execution: ExecutionContext): Promise<boolean> {
     const access = this.reflector.get<Access | undefined>(ACCESS, execution.getHandler());
-    if (access?.kind === 'public') return true;
     const http = execution.switchToHttp();
     const request = http.getRequest<FastifyRequest>();
+    this.context.setRequest({ id: request.id, ip: request.ip });
+    if (access?.kind === 'public') return true;
     const principal = await this.authenticate(request, http.getResponse<FastifyReply>());
     if (!principal) {
       throw request.headers.authorization !== undefined

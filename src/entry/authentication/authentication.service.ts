@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
-import { PLATFORM_DOMAIN, tenantDomain } from '../../core/authorization/permissions.js';
+import { PLATFORM_DOMAIN } from '../../core/authorization/permissions.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { type KnownTenant, TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import { MembershipsRepository, type Membership } from '../../features/members/memberships.repository.js';
@@ -71,7 +71,7 @@ export class AuthenticationService {
 
   private async ownTenant(userId: string, reference: string): Promise<KnownTenant> {
     const tenant = await this.directory.find(reference);
-    if (!tenant || !(await this.authorization.can(userId, tenantDomain(tenant.id), 'tenant:read'))) {
+    if (!tenant || !(await this.authorization.accessOf(userId, tenant.id)).member) {
       throw Problem.notFound('tenant');
     }
     return tenant;

@@ -29,7 +29,14 @@ export class JwtStrategy extends PassportStrategy(Strategy) {
 
   /** What passport hands on as the user of the request; false refuses. */
   async validate(claims: AccessTokenClaims): Promise<Principal | false> {
-    if (!(await this.sessions.isValid(claims.sid, claims.sub))) return false;
-    return { kind: 'user', userId: claims.sub, sessionId: claims.sid, tokenTenantId: claims.tid ?? null };
+    const state = await this.sessions.validState(claims.sid, claims.sub);
+    if (!state) return false;
+    return {
+      kind: 'user',
+      userId: claims.sub,
+      email: state.email,
+      sessionId: claims.sid,
+      tokenTenantId: claims.tid ?? null,
+    };
   }
 }

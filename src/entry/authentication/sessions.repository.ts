@@ -6,6 +6,7 @@ import { AuthSession } from './auth-session.entity.js';
 /** What decides, on every request, whether an access token still opens anything. */
 export interface SessionState {
   userId: string;
+  email: string;
   /** Not revoked, not expired, and its user may sign in. */
   valid: boolean;
 }
@@ -22,7 +23,7 @@ export class SessionsRepository {
 
   async state(tx: Tx, id: string): Promise<SessionState | null> {
     const rows: SessionState[] = await tx.query(
-      `SELECT s.user_id AS "userId", s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active AS valid
+      `SELECT s.user_id AS "userId", u.email, s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active AS valid
        FROM auth_sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1`,
       [id],
     );

@@ -30,7 +30,8 @@ export interface Client {
   userAgent: string | null;
 }
 
-const TOPIC = 'session';
+/** Of the change feed: a session ended, or whose it is changed. */
+export const SESSION_TOPIC = 'session';
 /** A session also ends by its clock, of which nobody is told. */
 const REMEMBER_MS = 30_000;
 
@@ -50,7 +51,7 @@ export class SessionsService implements OnModuleInit {
 
   onModuleInit(): void {
     this.changes.subscribe(
-      TOPIC,
+      SESSION_TOPIC,
       id => this.forget(id),
       () => this.forget(null),
     );
@@ -96,7 +97,7 @@ export class SessionsService implements OnModuleInit {
       );
       if (rotated) return this.sessions.find(tx, id);
       await this.sessions.revoke(tx, id);
-      await this.changes.publish(tx, TOPIC, id);
+      await this.changes.publish(tx, SESSION_TOPIC, id);
       return null;
     });
     if (!session) throw refused();
@@ -114,22 +115,22 @@ export class SessionsService implements OnModuleInit {
   async revoke(sessionId: string): Promise<void> {
     await this.database.run(async tx => {
       await this.sessions.revoke(tx, sessionId);
-      await this.changes.publish(tx, TOPIC, sessionId);
+      await this.changes.publish(tx, SESSION_TOPIC, sessionId);
     });
   }
 
-  /** Whether the session of an access token still stands. Asked on every request. */
-  async isValid(sessionId: string, userId: string): Promise<boolean> {
+  /** The session of an access token, where it still stands. Asked on every request. */
+  async validState(sessionId: string, userId: string): Promise<SessionState | null> {
     let state = this.states.get(sessionId);
     if (!state) {
-      if (!isUuid(sessionId)) return false;
+      if (!isUuid(sessionId)) return null;
       const changedBefore = this.changed;
       const found = await this.database.run(tx => this.sessions.state(tx, sessionId));
-      if (!found) return false;
+      if (!found) return null;
       state = found;
       if (changedBefore === this.changed) this.states.set(sessionId, state);
     }
-    return state.valid && state.userId === userId;
+    return state.valid && state.userId === userId ? state : null;
   }
 
   private sign(userId: string, sessionId: string, tenantId: string | null): string {

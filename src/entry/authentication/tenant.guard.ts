@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import { Reflector } from '@nestjs/core';
 import type { FastifyRequest } from 'fastify';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
-import { PLATFORM_DOMAIN, domainKind, tenantDomain } from '../../core/authorization/permissions.js';
+import { PLATFORM_DOMAIN, domainKind } from '../../core/authorization/permissions.js';
 import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { type KnownTenant, TenantDirectory } from '../../core/tenancy/tenant-directory.js';
@@ -42,7 +42,8 @@ export class TenantGuard implements CanActivate {
     // A token outlives the membership that it was made for: no reason to refuse what needs no tenant.
     if (!needed && named.length === 0 && !(await this.mayKnow(tenant.id))) return true;
     await this.admit(tenant, needed);
-    this.context.setTenant({ id: tenant.id, name: tenant.name });
+    const sees = await this.authorization.accessOf(this.context.userId, tenant.id);
+    this.context.setTenant({ id: tenant.id, name: tenant.name }, sees);
     return true;
   }
 
@@ -70,10 +71,7 @@ export class TenantGuard implements CanActivate {
   /** A member, or somebody whose platform role reaches into tenants. */
   private async mayKnow(tenantId: string): Promise<boolean> {
     const { userId } = this.context;
-    return (
-      (await this.authorization.can(userId, tenantDomain(tenantId), 'tenant:read')) ||
-      (await this.mayReadPlatform())
-    );
+    return (await this.authorization.accessOf(userId, tenantId)).member || (await this.mayReadPlatform());
   }
 
   private async mayReadPlatform(): Promise<boolean> {

@@ -6,6 +6,7 @@ import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
+import { RolesService } from '../roles/roles.service.js';
 import { UsersService } from '../users/users.service.js';
 import type { AddMember, ChangeMember, ListMembers, MemberProfile } from './members.dto.js';
 import { MembersRepository } from './members.repository.js';
@@ -18,6 +19,7 @@ export class MembersService {
     private readonly members: MembersRepository,
     private readonly users: UsersService,
     private readonly authorization: AuthorizationService,
+    private readonly roles: RolesService,
   ) {}
 
   list(query: ListMembers): Promise<Page<MemberProfile>> {
@@ -31,7 +33,7 @@ export class MembersService {
       : await this.users.findByEmail(input.email as string);
     if (!user) throw Problem.notFound('user');
     const roles = rolesIn(input);
-    await this.requireRank(roles);
+    await this.roles.requireRank(roles);
     const tenantId = this.context.tenant.id;
     return this.database.run(async tx => {
       if (!(await this.members.insert(tx, { tenantId, userId: user.id, joinedBy: this.context.userId }))) {
@@ -53,7 +55,7 @@ export class MembersService {
   async changeRoles(userId: string, input: ChangeMember): Promise<MemberProfile> {
     const member = await this.get(userId);
     const roles = rolesIn(input);
-    await this.requireRank([...roles, ...member.roles]);
+    await this.roles.requireRank([...roles, ...member.roles]);
     return this.database.run(async tx => {
       if (!roles.includes('owner')) await this.keepOneOwner(tx, userId);
       const domain = this.domain;
@@ -71,7 +73,7 @@ export class MembersService {
   /** @throws Problem 404, 409 `last_owner`, 403 where the member holds a role above one's own */
   async remove(userId: string): Promise<void> {
     const member = await this.get(userId);
-    await this.requireRank(member.roles);
+    await this.roles.requireRank(member.roles);
     await this.database.run(async tx => {
       await this.keepOneOwner(tx, userId);
       const current = await this.currentRoles(tx, member);
@@ -110,14 +112,6 @@ export class MembersService {
         'last_owner',
         'The last owner of a tenant cannot be removed or given another role.',
       );
-    }
-  }
-
-  private async requireRank(roles: readonly string[]): Promise<void> {
-    for (const role of new Set(roles)) {
-      if (!(await this.authorization.outranks(this.context.userId, role, this.domain))) {
-        throw Problem.forbidden(`The role ${role} may do what you may not.`, 'role_above_own');
-      }
     }
   }
 }

@@ -38,9 +38,22 @@ export interface Env {
   /** Null where none is set: outside production they are generated once into the data folder. */
   jwtSecret: string | null;
   encryptionKey: string | null;
+  /** Keys that sealed what still stands; see {@link Env.encryptionKey}. */
+  oldEncryptionKeys: string[];
   platformAdmin: { email: string; password: string | null };
   embedding: ModelEndpoint | null;
   llm: ModelEndpoint | null;
+  /** Where people reach this installation: the beginning of links in e-mails. Null: the address it listens on. */
+  publicUrl: string | null;
+  mail: {
+    /** Null: written into the data folder. */
+    smtpUrl: string | null;
+    from: string;
+  };
+  /** Whether every user may make tenants, and how many. */
+  selfService: { enabled: boolean; maxTenants: number };
+  /** The platform's own defaults of feature flags; checked against their declarations where those stand. */
+  features: Record<string, unknown>;
   /** Seconds. */
   accessTokenTtl: number;
   /** Seconds. */
@@ -102,6 +115,7 @@ const schema = z.object({
   WORKER_CONCURRENCY: integer(2, 1, 64),
   JWT_SECRET: secret.optional(),
   ENCRYPTION_KEY: secret.optional(),
+  ENCRYPTION_OLD_KEYS: z.string().default(''),
   PLATFORM_ADMIN_EMAIL: z.email('must be an e-mail address').default('admin@enclave.local'),
   PLATFORM_ADMIN_PASSWORD: z.string().min(12, 'must have at least 12 characters').max(256).optional(),
   EMBEDDING_BASE_URL: urlOf('http:', 'https:').optional(),
@@ -110,6 +124,26 @@ const schema = z.object({
   LLM_BASE_URL: urlOf('http:', 'https:').optional(),
   LLM_API_KEY: z.string().optional(),
   LLM_MODEL: z.string().optional(),
+  PUBLIC_URL: urlOf('http:', 'https:').optional(),
+  SMTP_URL: urlOf('smtp:', 'smtps:').optional(),
+  MAIL_FROM: z.string().max(320).default('Enclave <enclave@localhost>'),
+  SELF_SERVICE_TENANTS: flag.default(false),
+  SELF_SERVICE_MAX_TENANTS: integer(3, 1, 10_000),
+  FEATURES: z
+    .string()
+    .default('{}')
+    .transform((text, context) => {
+      try {
+        const value: unknown = JSON.parse(text);
+        if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+          return value as Record<string, unknown>;
+        }
+      } catch {
+        // Said below.
+      }
+      context.addIssue('must be a JSON object of feature flags, such as {"invitations":false}');
+      return z.NEVER;
+    }),
   ACCESS_TOKEN_TTL_SECONDS: integer(15 * 60, 30, 24 * 3600),
   REFRESH_TOKEN_TTL_DAYS: integer(30, 1, 365),
   AUTH_RATE_LIMIT_PER_MINUTE: integer(30, 1, 100_000),
@@ -125,6 +159,12 @@ const schema = z.object({
 
 /** The environment variables that the installation knows; `.env.example` explains each. */
 export const settingNames: readonly string[] = Object.keys(schema.shape);
+
+const listOf = (text: string): string[] =>
+  text
+    .split(',')
+    .map(item => item.trim())
+    .filter(item => item !== '');
 
 /** Reads `.env` of the working directory, where there is one, into `process.env`; set variables win. */
 export function loadEnvFile(): void {
@@ -165,6 +205,9 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
   }
   if (env.EMBEDDING_BASE_URL && !env.EMBEDDING_MODEL)
     problems.push('EMBEDDING_MODEL must name the model of EMBEDDING_BASE_URL');
+  const oldKeys = listOf(env.ENCRYPTION_OLD_KEYS);
+  if (oldKeys.some(key => !secret.safeParse(key).success))
+    problems.push('ENCRYPTION_OLD_KEYS must be former ENCRYPTION_KEYs, separated by commas');
   if (env.LLM_BASE_URL && !env.LLM_MODEL) problems.push('LLM_MODEL must name the model of LLM_BASE_URL');
   if (problems.length > 0) throw new SettingsError(problems.join('\n'));
 
@@ -187,6 +230,7 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     workerConcurrency: env.WORKER_CONCURRENCY,
     jwtSecret: env.JWT_SECRET ?? null,
     encryptionKey: env.ENCRYPTION_KEY ?? null,
+    oldEncryptionKeys: oldKeys,
     platformAdmin: { email: env.PLATFORM_ADMIN_EMAIL, password: env.PLATFORM_ADMIN_PASSWORD ?? null },
     embedding:
       env.EMBEDDING_BASE_URL && env.EMBEDDING_MODEL
@@ -196,6 +240,10 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
       env.LLM_BASE_URL && env.LLM_MODEL
         ? { baseUrl: env.LLM_BASE_URL, apiKey: env.LLM_API_KEY ?? '', model: env.LLM_MODEL }
         : null,
+    publicUrl: env.PUBLIC_URL?.replace(/\/+$/, '') ?? null,
+    mail: { smtpUrl: env.SMTP_URL ?? null, from: env.MAIL_FROM },
+    selfService: { enabled: env.SELF_SERVICE_TENANTS, maxTenants: env.SELF_SERVICE_MAX_TENANTS },
+    features: env.FEATURES,
     accessTokenTtl: env.ACCESS_TOKEN_TTL_SECONDS,
     refreshTokenTtl: env.REFRESH_TOKEN_TTL_DAYS * 24 * 3600,
     authRateLimit: env.AUTH_RATE_LIMIT_PER_MINUTE,
@@ -203,9 +251,7 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     maxJsonBytes: env.MAX_JSON_MB * 1024 * 1024,
     requestTimeout: env.REQUEST_TIMEOUT_SECONDS * 1000,
     authorizationCacheSize: env.AUTHORIZATION_CACHE_SIZE,
-    corsOrigins: env.CORS_ORIGINS.split(',')
-      .map(origin => origin.trim())
-      .filter(origin => origin !== ''),
+    corsOrigins: listOf(env.CORS_ORIGINS),
     trustProxy: env.TRUST_PROXY,
     logLevel: env.LOG_LEVEL,
     logFormat: env.LOG_FORMAT ?? (process.stdout.isTTY ? 'pretty' : 'json'),

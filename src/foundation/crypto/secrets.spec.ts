@@ -34,7 +34,11 @@ describe('loadSecrets', () => {
 
   it('takes those of the settings, and makes none beside them', () => {
     const [jwt, key] = ['j'.repeat(32), 'k'.repeat(32)];
-    expect(load({ JWT_SECRET: jwt, ENCRYPTION_KEY: key })).toEqual({ jwtSecret: jwt, encryptionKey: key });
+    expect(load({ JWT_SECRET: jwt, ENCRYPTION_KEY: key })).toEqual({
+      jwtSecret: jwt,
+      encryptionKey: key,
+      oldEncryptionKeys: [],
+    });
     expect(readdirSync(dataDir)).toEqual([]);
   });
 

@@ -7,6 +7,8 @@ import { type Env, SettingsError } from '../config/env.js';
 export interface Secrets {
   jwtSecret: string;
   encryptionKey: string;
+  /** Keys of before, which still open what they sealed. */
+  oldEncryptionKeys: string[];
 }
 
 /** Characters; as the settings demand. */
@@ -22,6 +24,7 @@ export function loadSecrets(env: Env): Secrets {
   return {
     jwtSecret: env.jwtSecret ?? generatedSecret(env.dataDir, 'jwt-secret'),
     encryptionKey: env.encryptionKey ?? generatedSecret(env.dataDir, 'encryption-key'),
+    oldEncryptionKeys: env.oldEncryptionKeys,
   };
 }
 

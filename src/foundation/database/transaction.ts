@@ -7,6 +7,7 @@ export type Tx = EntityManager;
 
 const open = new AsyncLocalStorage<true>();
 const afterCommitWork = new WeakMap<Tx, Array<() => void>>();
+const beforeCommitWork = new WeakMap<Tx, Array<() => Promise<void>>>();
 
 /** A statement that every connection parses once, and plans anew only where that pays. Its name belongs to its text. */
 export interface PreparedStatement {
@@ -24,6 +25,13 @@ export async function queryPrepared<Row>(
   if (!connection) throw new Error('queryPrepared() was called outside of a transaction.');
   const { rows } = await connection.query({ ...statement, values });
   return rows as Row[];
+}
+
+/** Calls `work` as the last thing before the transaction commits: for what must hold a lock no longer than it has to. */
+export function beforeCommit(tx: Tx, work: () => Promise<void>): void {
+  const queue = beforeCommitWork.get(tx);
+  if (!queue) throw new Error('beforeCommit() was called outside of a transaction.');
+  queue.push(work);
 }
 
 /** Calls `work` once the transaction has committed; never when it is rolled back. `work` must not throw. */
@@ -48,6 +56,7 @@ export async function runTransaction<T>(
     throw new Error('A transaction is already open here: hand its `tx` on instead of opening another.');
   const runner = dataSource.createQueryRunner();
   const afterwards: Array<() => void> = [];
+  const last: Array<() => Promise<void>> = [];
   try {
     const connection = (await runner.connect()) as ClientBase;
     // Not awaited: what `work` asks first may go out right behind it. Were it to fail, that would find no privileges.
@@ -57,7 +66,12 @@ export async function runTransaction<T>(
     (runner as { isTransactionActive: boolean }).isTransactionActive = true;
     const tx = runner.manager;
     afterCommitWork.set(tx, afterwards);
-    const result = await open.run(true, () => work(tx));
+    beforeCommitWork.set(tx, last);
+    const result = await open.run(true, async () => {
+      const returned = await work(tx);
+      for (const call of last) await call();
+      return returned;
+    });
     await entered;
     await commit(connection);
     await runner.release();

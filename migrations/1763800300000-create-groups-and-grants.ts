@@ -1,0 +1,151 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+import {
+  DOCUMENT_IS_READABLE,
+  isolateByTenant,
+  KB_IS_VISIBLE,
+  narrowByGrants,
+  openToPlatform,
+} from './row-level-security.js';
+
+/** Custom roles, groups, grants on single knowledge bases, and lists of who may read a document. */
+export class CreateGroupsAndGrants1763800300000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE roles (
+        tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
+        name text NOT NULL,
+        description text NOT NULL DEFAULT '',
+        created_by uuid REFERENCES users ON DELETE SET NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        updated_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (tenant_id, name)
+      );
+
+      -- What holds for the whole installation is never given in a tenant's domain.
+      ALTER TABLE casbin_rule ADD CONSTRAINT casbin_rule_tenant_roles CHECK (
+        tenant_id IS NULL OR (CASE ptype WHEN 'g' THEN v1 ELSE v0 END) !~ '^(platform_|self$)');
+
+      CREATE TABLE groups (
+        id uuid PRIMARY KEY,
+        tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
+        name text NOT NULL,
+        description text NOT NULL DEFAULT '',
+        created_by uuid REFERENCES users ON DELETE SET NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        updated_at timestamptz NOT NULL DEFAULT now(),
+        UNIQUE (id, tenant_id)
+      );
+      CREATE UNIQUE INDEX groups_name_key ON groups (tenant_id, lower(name));
+
+      CREATE TABLE group_members (
+        tenant_id uuid NOT NULL,
+        group_id uuid NOT NULL,
+        user_id uuid NOT NULL,
+        added_by uuid REFERENCES users ON DELETE SET NULL,
+        added_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (group_id, user_id),
+        FOREIGN KEY (group_id, tenant_id) REFERENCES groups (id, tenant_id) ON DELETE CASCADE,
+        FOREIGN KEY (tenant_id, user_id) REFERENCES members (tenant_id, user_id) ON DELETE CASCADE
+      );
+      CREATE INDEX group_members_tenant_id_user_id_idx ON group_members (tenant_id, user_id);
+
+      ALTER TABLE knowledge_bases
+        ADD COLUMN visibility text NOT NULL DEFAULT 'tenant' CHECK (visibility IN ('tenant', 'granted'));
+      ALTER TABLE documents
+        ADD COLUMN restricted boolean NOT NULL DEFAULT false;
+      CREATE INDEX documents_restricted_idx ON documents (kb_id) WHERE restricted;
+
+      CREATE TABLE kb_grants (
+        id uuid PRIMARY KEY,
+        tenant_id uuid NOT NULL,
+        kb_id uuid NOT NULL,
+        user_id uuid,
+        group_id uuid,
+        role text NOT NULL,
+        granted_by uuid REFERENCES users ON DELETE SET NULL,
+        granted_at timestamptz NOT NULL DEFAULT now(),
+        CHECK (num_nonnulls(user_id, group_id) = 1),
+        UNIQUE (kb_id, user_id),
+        UNIQUE (kb_id, group_id),
+        FOREIGN KEY (kb_id, tenant_id) REFERENCES knowledge_bases (id, tenant_id) ON DELETE CASCADE,
+        FOREIGN KEY (tenant_id, user_id) REFERENCES members (tenant_id, user_id) ON DELETE CASCADE,
+        FOREIGN KEY (group_id, tenant_id) REFERENCES groups (id, tenant_id) ON DELETE CASCADE
+      );
+      CREATE INDEX kb_grants_tenant_id_user_id_idx ON kb_grants (tenant_id, user_id);
+      CREATE INDEX kb_grants_group_id_idx ON kb_grants (group_id);
+
+      -- Who may read a restricted document. An empty list is nobody but those who see everything.
+      CREATE TABLE document_readers (
+        tenant_id uuid NOT NULL,
+        kb_id uuid NOT NULL,
+        document_id uuid NOT NULL,
+        user_id uuid,
+        group_id uuid,
+        CHECK (num_nonnulls(user_id, group_id) = 1),
+        UNIQUE (document_id, user_id),
+        UNIQUE (document_id, group_id),
+        FOREIGN KEY (document_id, kb_id, tenant_id) REFERENCES documents (id, kb_id, tenant_id) ON DELETE CASCADE,
+        FOREIGN KEY (tenant_id, user_id) REFERENCES members (tenant_id, user_id) ON DELETE CASCADE,
+        FOREIGN KEY (group_id, tenant_id) REFERENCES groups (id, tenant_id) ON DELETE CASCADE
+      );
+      CREATE INDEX document_readers_tenant_id_user_id_idx ON document_readers (tenant_id, user_id);
+      CREATE INDEX document_readers_group_id_idx ON document_readers (group_id);
+    `);
+    for (const table of ['roles', 'groups', 'group_members', 'kb_grants', 'document_readers']) {
+      await isolateByTenant(runner, table);
+    }
+    // What decides about a member is read before a tenant is entered.
+    await openToPlatform(runner, 'group_members', 'SELECT');
+    await openToPlatform(runner, 'groups', 'SELECT (id, tenant_id, name)');
+    await openToPlatform(runner, 'kb_grants', 'SELECT');
+    await openToPlatform(runner, 'roles', 'SELECT, INSERT');
+    await openToPlatform(runner, 'knowledge_bases', 'SELECT (id, tenant_id, slug, visibility)');
+    await copyRestriction(runner);
+    await narrowByGrants(runner, 'knowledge_bases', KB_IS_VISIBLE);
+    await narrowByGrants(runner, 'kb_terms', 'kb_id IN (SELECT id FROM knowledge_bases)');
+    await narrowByGrants(
+      runner,
+      'documents',
+      `kb_id IN (SELECT id FROM knowledge_bases) AND ${DOCUMENT_IS_READABLE('id')}`,
+    );
+    for (const table of ['chunks', 'chunk_vectors']) {
+      await narrowByGrants(
+        runner,
+        table,
+        `kb_id IN (SELECT id FROM knowledge_bases) AND ${DOCUMENT_IS_READABLE('document_id')}`,
+      );
+    }
+  }
+
+  async down(): Promise<void> {
+    throw new Error('Migrations go forward only.');
+  }
+}
+
+/** A chunk carries its document's flag, so that a search needs no look at the documents; triggers keep the two the same. */
+async function copyRestriction(runner: QueryRunner): Promise<void> {
+  for (const table of ['chunks', 'chunk_vectors']) {
+    await runner.query(`ALTER TABLE ${table} ADD COLUMN restricted boolean NOT NULL DEFAULT false`);
+  }
+  await runner.query(`
+    CREATE FUNCTION copy_restriction_to_chunk() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+      NEW.restricted := (SELECT restricted FROM documents WHERE id = NEW.document_id);
+      RETURN NEW;
+    END $$`);
+  await runner.query(`
+    CREATE FUNCTION copy_restriction_to_chunks() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+      UPDATE chunks SET restricted = NEW.restricted WHERE document_id = NEW.id;
+      UPDATE chunk_vectors SET restricted = NEW.restricted WHERE document_id = NEW.id;
+      RETURN NULL;
+    END $$`);
+  for (const table of ['chunks', 'chunk_vectors']) {
+    await runner.query(`
+      CREATE TRIGGER ${table}_restriction BEFORE INSERT ON ${table}
+      FOR EACH ROW EXECUTE FUNCTION copy_restriction_to_chunk()`);
+  }
+  await runner.query(`
+    CREATE TRIGGER documents_restriction AFTER UPDATE OF restricted ON documents
+    FOR EACH ROW WHEN (OLD.restricted IS DISTINCT FROM NEW.restricted) EXECUTE FUNCTION copy_restriction_to_chunks()`);
+}

@@ -1,0 +1,81 @@
+import { Injectable } from '@nestjs/common';
+import { beforeCommit, type Tx } from '../../foundation/database/transaction.js';
+import { PlatformDatabase } from '../tenancy/platform-database.js';
+import { type Actor, TenantContext } from '../tenancy/tenant-context.js';
+import type { AuditEvent, UnchainedEntry } from './audit-entry.js';
+import { AuditRepository, PLATFORM_CHAIN } from './audit.repository.js';
+
+/**
+ * The record of who did what, appended in the transaction that does it: what was rolled back was not done, and what was
+ * committed is written down. Entries wait in memory until the transaction is about to commit, because the chain of a
+ * tenant has one end: whoever appends to it makes the tenant's next writer wait until COMMIT.
+ */
+@Injectable()
+export class AuditService {
+  private readonly pending = new WeakMap<Tx, Map<string, UnchainedEntry[]>>();
+
+  constructor(
+    private readonly context: TenantContext,
+    private readonly database: PlatformDatabase,
+    private readonly repository: AuditRepository,
+  ) {}
+
+  /** Writes down what this transaction does, in the chain of the context's tenant; the platform's where there is none. */
+  record(tx: Tx, event: AuditEvent): void {
+    this.append(tx, this.context.tenantOrNull?.id ?? null, event);
+  }
+
+  /** In the chain of the platform. Only in a transaction of the platform. */
+  recordForPlatform(tx: Tx, event: AuditEvent): void {
+    this.append(tx, null, event);
+  }
+
+  /** In the chain of a tenant that is not the context's. Only in a transaction of the platform. */
+  recordForTenant(tx: Tx, tenantId: string, event: AuditEvent): void {
+    this.append(tx, tenantId, event);
+  }
+
+  /** Writes down what was not done, in a transaction of its own. @param tenantId null: the platform's chain */
+  async recordAlone(tenantId: string | null, event: AuditEvent): Promise<void> {
+    // Which member tried is the tenant's business: its chain is written past the tenant's own view, by the platform.
+    await this.database.run(tx => {
+      this.append(tx, tenantId, event);
+      return Promise.resolve();
+    });
+  }
+
+  private append(tx: Tx, tenantId: string | null, event: AuditEvent): void {
+    let chains = this.pending.get(tx);
+    if (!chains) {
+      chains = new Map();
+      this.pending.set(tx, chains);
+      beforeCommit(tx, () => this.flush(tx));
+    }
+    const chainId = tenantId ?? PLATFORM_CHAIN;
+    const entries = chains.get(chainId) ?? [];
+    entries.push(toEntry(tenantId, event, this.context.actor));
+    chains.set(chainId, entries);
+  }
+
+  private async flush(tx: Tx): Promise<void> {
+    // In one order everywhere: two transactions that append to the same two chains must not wait for each other.
+    const chains = [...(this.pending.get(tx) ?? [])].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    this.pending.delete(tx);
+    for (const [chainId, entries] of chains) await this.repository.append(tx, chainId, entries);
+  }
+}
+
+function toEntry(tenantId: string | null, event: AuditEvent, actor: Actor): UnchainedEntry {
+  return {
+    tenant_id: tenantId,
+    time: new Date().toISOString(),
+    actor: { type: actor.type, id: actor.id, name: actor.name },
+    action: event.action,
+    resource: event.resource,
+    // As JSON has it: what is undefined is not there, and what is hashed is what is stored.
+    details: JSON.parse(JSON.stringify(event.details ?? {})) as Record<string, unknown>,
+    outcome: event.outcome ?? 'allowed',
+    ip: actor.ip,
+    request_id: actor.requestId,
+  };
+}

@@ -1,0 +1,19 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import { BackgroundJobs } from './background-jobs.service.js';
+import { JobRunner } from './job-runner.service.js';
+import { JobsController } from './jobs.controller.js';
+import { JobsRepository } from './jobs.repository.js';
+
+@Module({})
+export class BackgroundJobsModule {
+  /** @param work whether this process works on jobs, too */
+  static forRoot({ work }: { work: boolean }): DynamicModule {
+    return {
+      module: BackgroundJobsModule,
+      global: true,
+      controllers: [JobsController],
+      providers: [BackgroundJobs, JobsRepository, ...(work ? [JobRunner] : [])],
+      exports: [BackgroundJobs],
+    };
+  }
+}

@@ -1,0 +1,143 @@
+import { Injectable, Logger } from '@nestjs/common';
+import { v7 as uuidv7 } from 'uuid';
+import { SealedBox } from '../../foundation/crypto/sealed-box.js';
+import { afterCommit, type Tx } from '../../foundation/database/transaction.js';
+import { Problem } from '../../foundation/http/problem.js';
+import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
+import type { JobQueue } from '../../foundation/jobs/job-queue.js';
+import { AuthorizationService } from '../authorization/authorization.service.js';
+import { PLATFORM_DOMAIN, type Permission, tenantDomain } from '../authorization/permissions.js';
+import { PlatformDatabase } from '../tenancy/platform-database.js';
+import { TenantContext } from '../tenancy/tenant-context.js';
+import { type Job, JobsRepository } from './jobs.repository.js';
+
+export const JOBS_QUEUE = 'jobs';
+
+/** A wake-up call: the row says what is to be done. */
+export interface JobCall {
+  jobId: string;
+  takeOver?: boolean;
+}
+
+/** What a handler is given, and how it says how far it is. */
+export interface JobRun<Payload> {
+  id: string;
+  /** The job's tenant is the context's already. */
+  tenantId: string | null;
+  payload: Payload;
+  /** Attempts before this one. */
+  attempts: number;
+  /** Aborts when the process shuts down or the job is somebody else's by now. */
+  signal: AbortSignal;
+  /** @param progress 0 to 1 */
+  report(stage: string, progress: number): Promise<void>;
+}
+
+export interface JobDefinition<Payload> {
+  kind: string;
+  /** After as many passing faults the job has failed. */
+  mostAttempts: number;
+  /** What it returns becomes the result of the job. @throws JobError for a fault that stays */
+  run(job: JobRun<Payload>): Promise<unknown>;
+}
+
+/** A fault that another attempt would meet again. The message is for whoever looks at the job. */
+export class JobError extends Error {
+  override readonly name = 'JobError';
+
+  constructor(
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/**
+ * Work that is done apart from the request that asks for it, by whichever process works on jobs. Put into the queue in
+ * the transaction that makes it necessary, it is done at least once: handlers must bear being called again.
+ */
+@Injectable()
+export class BackgroundJobs {
+  private readonly logger = new Logger(BackgroundJobs.name);
+  private readonly definitions = new Map<string, JobDefinition<unknown>>();
+
+  constructor(
+    private readonly context: TenantContext,
+    private readonly database: PlatformDatabase,
+    private readonly authorization: AuthorizationService,
+    private readonly repository: JobsRepository,
+    private readonly box: SealedBox,
+    @InjectJobQueue(JOBS_QUEUE) private readonly queue: JobQueue<JobCall>,
+  ) {}
+
+  /** Says who works on jobs of a kind. To be called while the application starts. */
+  define<Payload>(definition: JobDefinition<Payload>): void {
+    this.definitions.set(definition.kind, definition as JobDefinition<unknown>);
+  }
+
+  definitionOf(kind: string): JobDefinition<unknown> | null {
+    return this.definitions.get(kind) ?? null;
+  }
+
+  /**
+   * Puts a job into the queue; it begins once the transaction has committed.
+   *
+   * @param job.tenantId whose job it is: the context's tenant, or null for the platform. A tenant's goes with the tenant.
+   * @param job.permission lets others than whoever asked for it look at it
+   * @param job.payload JSON; sealed, and gone once the job has ended
+   */
+  async enqueue(
+    tx: Tx,
+    job: { kind: string; payload: unknown; tenantId: string | null; permission?: Permission },
+  ): Promise<string> {
+    const id = uuidv7();
+    const principal = this.context.principalOrNull;
+    await this.repository.insert(tx, {
+      id,
+      tenantId: job.tenantId,
+      kind: job.kind,
+      permission: job.permission ?? null,
+      payload: this.box.seal(JSON.stringify(job.payload), id),
+      actor: this.context.actor,
+      createdBy: principal?.kind === 'user' ? principal.userId : null,
+    });
+    afterCommit(tx, () => this.call(id));
+    return id;
+  }
+
+  /** @throws Problem 404 where there is no such job, or none that the principal may see */
+  async get(id: string): Promise<Job> {
+    const job = await this.database.run(tx => this.repository.find(tx, id));
+    if (!job || !(await this.maySee(job))) throw Problem.notFound('job');
+    return job;
+  }
+
+  openPayload(id: string, sealed: Buffer): unknown {
+    return JSON.parse(this.box.open(sealed, id));
+  }
+
+  /** The row is the promise; the call only makes it quick, so one that is lost is caught up with later. */
+  call(jobId: string, options: { delay?: number; takeOver?: boolean; again?: string } = {}): void {
+    const { delay, takeOver, again } = options;
+    const callId = again ? `${jobId}-${again}` : jobId;
+    this.queue.add(callId, { jobId, ...(takeOver && { takeOver }) }, { delay }).catch((error: Error) => {
+      this.logger.warn(`A job waits for the next look through the queue: ${error.message}`);
+    });
+  }
+
+  private async maySee(job: Job): Promise<boolean> {
+    const { userId } = this.context;
+    if (job.tenantId) {
+      const domain = tenantDomain(job.tenantId);
+      // Whoever has left the tenant has left its jobs.
+      const { member } = await this.authorization.accessOf(userId, job.tenantId);
+      if (job.createdBy === userId && member) return true;
+      return job.permission !== null && this.authorization.can(userId, domain, job.permission as Permission);
+    }
+    if (job.createdBy === userId) return true;
+    return (
+      job.permission !== null && this.authorization.can(userId, PLATFORM_DOMAIN, job.permission as Permission)
+    );
+  }
+}

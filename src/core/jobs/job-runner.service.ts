@@ -1,0 +1,157 @@
+import {
+  type BeforeApplicationShutdown,
+  Injectable,
+  Logger,
+  type OnApplicationBootstrap,
+} from '@nestjs/common';
+import { v7 as uuidv7 } from 'uuid';
+import { InjectEnv } from '../../foundation/config/config.module.js';
+import type { Env } from '../../foundation/config/env.js';
+import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
+import type { JobQueue } from '../../foundation/jobs/job-queue.js';
+import { PlatformDatabase } from '../tenancy/platform-database.js';
+import { TenantContext } from '../tenancy/tenant-context.js';
+import { TenantDirectory } from '../tenancy/tenant-directory.js';
+import {
+  BackgroundJobs,
+  JOBS_QUEUE,
+  type JobCall,
+  JobError,
+  type JobRun,
+} from './background-jobs.service.js';
+import { type ClaimedJob, JobsRepository } from './jobs.repository.js';
+
+const LOOK_EVERY_MS = 10_000;
+const MOST_AT_ONCE = 1_000;
+const HEARTBEAT_MS = 5_000;
+const GRACE_MS = 10_000;
+/** Jobs that one process works on at a time: most of them wait for something. */
+const CONCURRENCY = 4;
+
+/** Works on jobs, and looks from time to time for those whose call was lost. Only in processes that work on jobs. */
+@Injectable()
+export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutdown {
+  private readonly logger = new Logger(JobRunner.name);
+  private timer: NodeJS.Timeout | null = null;
+  private stopped = false;
+
+  constructor(
+    @InjectEnv() private readonly env: Env,
+    @InjectJobQueue(JOBS_QUEUE) private readonly queue: JobQueue<JobCall>,
+    private readonly jobs: BackgroundJobs,
+    private readonly database: PlatformDatabase,
+    private readonly context: TenantContext,
+    private readonly directory: TenantDirectory,
+    private readonly repository: JobsRepository,
+  ) {}
+
+  async onApplicationBootstrap(): Promise<void> {
+    this.queue.process(CONCURRENCY, async (call, signal) => {
+      try {
+        await this.run(call, signal);
+      } catch (error) {
+        // The row still says that the job waits: it is found again.
+        this.logger.error(error);
+      }
+    });
+    await this.look(this.env.database.mode === 'embedded');
+    this.schedule();
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    this.stopped = true;
+    if (this.timer) clearTimeout(this.timer);
+    await this.queue.close(GRACE_MS);
+  }
+
+  private schedule(): void {
+    if (this.stopped) return;
+    this.timer = setTimeout(() => void this.look(false).finally(() => this.schedule()), LOOK_EVERY_MS);
+    this.timer.unref();
+  }
+
+  private async look(takeOver: boolean): Promise<void> {
+    try {
+      const ids = await this.database.run(async tx => {
+        await this.repository.deleteOld(tx);
+        return this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE);
+      });
+      for (const id of ids) this.jobs.call(id, { takeOver });
+    } catch (error) {
+      this.logger.warn(`Looking for unfinished jobs failed: ${(error as Error).message}`);
+    }
+  }
+
+  private async run(call: JobCall, shutdown: AbortSignal): Promise<void> {
+    const owner = uuidv7();
+    const job = await this.database.run(tx =>
+      this.repository.claim(tx, call.jobId, owner, call.takeOver ?? false),
+    );
+    if (!job) return;
+    const lost = new AbortController();
+    const state: { stage: string | null; progress: number } = { stage: null, progress: 0 };
+    const beat = async () => {
+      const held = await this.database.run(tx =>
+        this.repository.heartbeat(tx, job.id, owner, state.stage, state.progress),
+      );
+      if (!held) lost.abort(new Error('The job is no longer this worker’s.'));
+    };
+    const timer = setInterval(() => void beat().catch(() => undefined), HEARTBEAT_MS);
+    try {
+      const result = await this.work(job, {
+        signal: AbortSignal.any([shutdown, lost.signal]),
+        report: async (stage, progress) => {
+          Object.assign(state, { stage, progress });
+          await beat();
+          lost.signal.throwIfAborted();
+        },
+      });
+      await this.database.run(tx => this.repository.succeed(tx, job.id, owner, result));
+    } catch (error) {
+      if (!lost.signal.aborted) await this.settle(job, owner, error, shutdown.aborted);
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  private async work(
+    job: ClaimedJob,
+    { signal, report }: Pick<JobRun<unknown>, 'signal' | 'report'>,
+  ): Promise<unknown> {
+    const definition = this.jobs.definitionOf(job.kind);
+    if (!definition) throw new JobError('unknown_kind', `Nobody here works on jobs of the kind ${job.kind}.`);
+    const tenant = job.tenantId ? await this.directory.find(job.tenantId) : null;
+    const payload = this.jobs.openPayload(job.id, job.payload);
+    const { id, tenantId, attempts } = job;
+    return this.context.runAsSystem(
+      tenant,
+      () => definition.run({ id, tenantId, payload, attempts, signal, report }),
+      job.actor,
+    );
+  }
+
+  /** Writes down how an attempt ended that did not end well. */
+  private async settle(job: ClaimedJob, owner: string, error: unknown, shuttingDown: boolean): Promise<void> {
+    if (shuttingDown) {
+      const released = await this.database.run(tx => this.repository.release(tx, job.id, owner));
+      if (released) this.jobs.call(job.id, { again: owner });
+      return;
+    }
+    const attempt = job.attempts + 1;
+    const final = error instanceof JobError;
+    const code = final ? error.code : 'internal_error';
+    const message = final ? error.message : 'Something went wrong on our side.';
+    const mostAttempts = this.jobs.definitionOf(job.kind)?.mostAttempts ?? 1;
+    this.logger.warn(`Job ${job.id} (${job.kind}), attempt ${attempt}: ${(error as Error).message}`);
+    if (final || attempt >= mostAttempts) {
+      await this.database.run(tx => this.repository.fail(tx, job.id, owner, code, message));
+      return;
+    }
+    // 2 s, 4 s, 8 s, … at most ten minutes.
+    const delay = Math.min(2 ** attempt, 600);
+    const kept = await this.database.run(tx =>
+      this.repository.retryLater(tx, job.id, owner, code, message, delay),
+    );
+    if (kept) this.jobs.call(job.id, { delay: delay * 1000, again: `attempt-${attempt}` });
+  }
+}

@@ -1,0 +1,177 @@
+import { Injectable } from '@nestjs/common';
+import type { Tx } from '../../foundation/database/transaction.js';
+import type { Actor } from '../tenancy/tenant-context.js';
+
+export const JOB_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+
+/** A row of the table `jobs`, as anybody may see it who may see the job. */
+export interface Job {
+  id: string;
+  tenantId: string | null;
+  kind: string;
+  permission: string | null;
+  status: (typeof JOB_STATUSES)[number];
+  stage: string | null;
+  /** 0 to 1. */
+  progress: number;
+  result: unknown;
+  errorCode: string | null;
+  errorMessage: string | null;
+  createdBy: string | null;
+  createdAt: Date;
+  updatedAt: Date;
+  finishedAt: Date | null;
+}
+
+/** A job that this process has to itself until its lease ends. */
+export interface ClaimedJob {
+  id: string;
+  tenantId: string | null;
+  kind: string;
+  payload: Buffer;
+  /** Those before this one. */
+  attempts: number;
+  actor: Actor;
+}
+
+const COLUMNS = `id, tenant_id AS "tenantId", kind, permission, status, stage, progress, result,
+  error_code AS "errorCode", error_message AS "errorMessage", created_by AS "createdBy",
+  created_at AS "createdAt", updated_at AS "updatedAt", finished_at AS "finishedAt"`;
+
+/** Seconds after which a worker that has said nothing is taken for dead. */
+const LEASE = `interval '30 seconds'`;
+/** How long an ended job can still be looked at. */
+const KEEP = `interval '7 days'`;
+
+/** Jobs are put into the queue by tenants and the platform, and worked on by the platform. */
+@Injectable()
+export class JobsRepository {
+  async insert(
+    tx: Tx,
+    job: {
+      id: string;
+      tenantId: string | null;
+      kind: string;
+      permission: string | null;
+      payload: Buffer;
+      actor: Actor;
+      createdBy: string | null;
+    },
+  ): Promise<void> {
+    await tx.query(
+      `INSERT INTO jobs (id, tenant_id, kind, permission, payload, actor, created_by)
+       VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+      [job.id, job.tenantId, job.kind, job.permission, job.payload, JSON.stringify(job.actor), job.createdBy],
+    );
+  }
+
+  async find(tx: Tx, id: string): Promise<Job | null> {
+    const rows: Job[] = await tx.query(`SELECT ${COLUMNS} FROM jobs WHERE id = $1`, [id]);
+    return rows[0] ?? null;
+  }
+
+  /** @param takeOver whether to take it from its last worker without waiting for the lease to end */
+  async claim(tx: Tx, id: string, owner: string, takeOver: boolean): Promise<ClaimedJob | null> {
+    const [rows]: [ClaimedJob[]] = await tx.query(
+      `UPDATE jobs SET status = 'running', lease_owner = $2, lease_expires_at = now() + ${LEASE}, updated_at = now(),
+              attempts = attempts + (status = 'running')::integer
+       WHERE id = $1 AND run_after <= now() + interval '1 second'
+         AND (status = 'queued' OR (status = 'running' AND ($3 OR lease_expires_at < now())))
+       RETURNING id, tenant_id AS "tenantId", kind, payload, attempts, actor`,
+      [id, owner, takeOver],
+    );
+    return rows[0] ?? null;
+  }
+
+  /** @returns false where the job is no longer this worker's */
+  heartbeat(tx: Tx, id: string, owner: string, stage: string | null, progress: number): Promise<boolean> {
+    return this.changeOwn(tx, id, owner, `stage = $3, progress = $4, lease_expires_at = now() + ${LEASE}`, [
+      stage,
+      progress,
+    ]);
+  }
+
+  succeed(tx: Tx, id: string, owner: string, result: unknown): Promise<boolean> {
+    return this.changeOwn(
+      tx,
+      id,
+      owner,
+      `status = 'succeeded', stage = NULL, progress = 1, result = $3, payload = NULL, error_code = NULL,
+       error_message = NULL, lease_owner = NULL, lease_expires_at = NULL, finished_at = now()`,
+      [result === undefined ? null : JSON.stringify(result)],
+    );
+  }
+
+  fail(tx: Tx, id: string, owner: string, code: string, message: string): Promise<boolean> {
+    return this.changeOwn(
+      tx,
+      id,
+      owner,
+      `status = 'failed', attempts = attempts + 1, error_code = $3, error_message = $4, payload = NULL,
+       lease_owner = NULL, lease_expires_at = NULL, finished_at = now()`,
+      [code, message],
+    );
+  }
+
+  /** @param delay seconds until the next attempt */
+  retryLater(
+    tx: Tx,
+    id: string,
+    owner: string,
+    code: string,
+    message: string,
+    delay: number,
+  ): Promise<boolean> {
+    return this.changeOwn(
+      tx,
+      id,
+      owner,
+      `status = 'queued', attempts = attempts + 1, error_code = $3, error_message = $4,
+       run_after = now() + make_interval(secs => $5), lease_owner = NULL, lease_expires_at = NULL`,
+      [code, message, delay],
+    );
+  }
+
+  /** Gives a job back, as a worker does that shuts down. */
+  release(tx: Tx, id: string, owner: string): Promise<boolean> {
+    return this.changeOwn(
+      tx,
+      id,
+      owner,
+      `status = 'queued', lease_owner = NULL, lease_expires_at = NULL`,
+      [],
+    );
+  }
+
+  /** @param all those too that were called for just now, or whose worker has a lease */
+  async listUnfinished(tx: Tx, all: boolean, limit: number): Promise<string[]> {
+    const rows: Array<{ id: string }> = await tx.query(
+      `SELECT id FROM jobs
+       WHERE status IN ('queued', 'running')
+         AND ($1 OR CASE status WHEN 'queued' THEN run_after < now() - interval '10 seconds'
+                                ELSE lease_expires_at < now() END)
+       ORDER BY created_at LIMIT $2`,
+      [all, limit],
+    );
+    return rows.map(row => row.id);
+  }
+
+  async deleteOld(tx: Tx): Promise<void> {
+    await tx.query(`DELETE FROM jobs WHERE finished_at < now() - ${KEEP}`);
+  }
+
+  private async changeOwn(
+    tx: Tx,
+    id: string,
+    owner: string,
+    changes: string,
+    parameters: unknown[],
+  ): Promise<boolean> {
+    const [rows]: [unknown[]] = await tx.query(
+      `UPDATE jobs SET ${changes}, updated_at = now()
+       WHERE id = $1 AND lease_owner = $2 AND status = 'running' RETURNING id`,
+      [id, owner, ...parameters],
+    );
+    return rows.length === 1;
+  }
+}
