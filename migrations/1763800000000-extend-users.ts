@@ -12,14 +12,13 @@ export class ExtendUsers1763800000000 implements MigrationInterface {
       CREATE INDEX users_created_at_idx ON users (created_at, id);
 
       CREATE TABLE password_tokens (
-        id uuid PRIMARY KEY,
+        token_hash bytea PRIMARY KEY,
         user_id uuid NOT NULL REFERENCES users ON DELETE CASCADE,
-        token_hash bytea NOT NULL UNIQUE,
         created_at timestamptz NOT NULL DEFAULT now(),
-        expires_at timestamptz NOT NULL,
-        used_at timestamptz
+        expires_at timestamptz NOT NULL
       );
       CREATE INDEX password_tokens_user_id_idx ON password_tokens (user_id);
+      CREATE INDEX password_tokens_expires_at_idx ON password_tokens (expires_at);
       GRANT SELECT (email_verified_at) ON users TO ${TENANT_ROLE};
     `);
     await openToPlatform(runner, 'password_tokens', 'SELECT, INSERT, UPDATE, DELETE');

@@ -12,6 +12,7 @@ export class ExtendTenants1763800100000 implements MigrationInterface {
         ADD COLUMN config jsonb NOT NULL DEFAULT '{}';
       GRANT UPDATE (branding, features, config) ON tenants TO ${TENANT_ROLE};
       CREATE INDEX tenants_created_at_idx ON tenants (created_at, id);
+      CREATE INDEX tenants_created_by_idx ON tenants (created_by);
       CREATE INDEX tenants_display_name_idx ON tenants (display_name, id);
 
       CREATE TABLE tenant_variables (

@@ -50,7 +50,9 @@ export class CreateGroupsAndGrants1763800300000 implements MigrationInterface {
       CREATE INDEX group_members_tenant_id_user_id_idx ON group_members (tenant_id, user_id);
 
       ALTER TABLE knowledge_bases
-        ADD COLUMN visibility text NOT NULL DEFAULT 'tenant' CHECK (visibility IN ('tenant', 'granted'));
+        ADD COLUMN visibility text NOT NULL DEFAULT 'tenant' CHECK (visibility IN ('tenant', 'granted')),
+        -- Whoever may not read one of them must not learn from the statistics that there are any.
+        ADD COLUMN restricted_count integer NOT NULL DEFAULT 0;
       ALTER TABLE documents
         ADD COLUMN restricted boolean NOT NULL DEFAULT false;
       CREATE INDEX documents_restricted_idx ON documents (kb_id) WHERE restricted;
@@ -61,7 +63,7 @@ export class CreateGroupsAndGrants1763800300000 implements MigrationInterface {
         kb_id uuid NOT NULL,
         user_id uuid,
         group_id uuid,
-        role text NOT NULL,
+        role text NOT NULL CHECK (role !~ '^(platform_|self$)'),
         granted_by uuid REFERENCES users ON DELETE SET NULL,
         granted_at timestamptz NOT NULL DEFAULT now(),
         CHECK (num_nonnulls(user_id, group_id) = 1),
@@ -98,9 +100,11 @@ export class CreateGroupsAndGrants1763800300000 implements MigrationInterface {
     await openToPlatform(runner, 'group_members', 'SELECT');
     await openToPlatform(runner, 'groups', 'SELECT (id, tenant_id, name)');
     await openToPlatform(runner, 'kb_grants', 'SELECT');
-    await openToPlatform(runner, 'roles', 'SELECT, INSERT');
+    // Locking a role's row, so that it stays while somebody is given it, needs a right to update.
+    await openToPlatform(runner, 'roles', 'SELECT, INSERT, UPDATE (updated_at)');
     await openToPlatform(runner, 'knowledge_bases', 'SELECT (id, tenant_id, slug, visibility)');
     await copyRestriction(runner);
+    await countRestricted(runner);
     await narrowByGrants(runner, 'knowledge_bases', KB_IS_VISIBLE);
     await narrowByGrants(runner, 'kb_terms', 'kb_id IN (SELECT id FROM knowledge_bases)');
     await narrowByGrants(
@@ -148,4 +152,27 @@ async function copyRestriction(runner: QueryRunner): Promise<void> {
   await runner.query(`
     CREATE TRIGGER documents_restriction AFTER UPDATE OF restricted ON documents
     FOR EACH ROW WHEN (OLD.restricted IS DISTINCT FROM NEW.restricted) EXECUTE FUNCTION copy_restriction_to_chunks()`);
+}
+
+/** `knowledge_bases.restricted_count`, in the transaction that restricts, opens or deletes a document. */
+async function countRestricted(runner: QueryRunner): Promise<void> {
+  await runner.query(`
+    CREATE FUNCTION count_restricted_documents() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+      IF TG_OP = 'DELETE' THEN
+        UPDATE knowledge_bases SET restricted_count = restricted_count - 1 WHERE id = OLD.kb_id;
+      ELSE
+        UPDATE knowledge_bases SET restricted_count = restricted_count + CASE WHEN NEW.restricted THEN 1 ELSE -1 END
+        WHERE id = NEW.kb_id;
+      END IF;
+      RETURN NULL;
+    END $$`);
+  await runner.query(`
+    CREATE TRIGGER documents_restricted_inserted AFTER INSERT ON documents
+    FOR EACH ROW WHEN (NEW.restricted) EXECUTE FUNCTION count_restricted_documents();
+    CREATE TRIGGER documents_restricted_changed AFTER UPDATE OF restricted ON documents
+    FOR EACH ROW WHEN (OLD.restricted IS DISTINCT FROM NEW.restricted) EXECUTE FUNCTION count_restricted_documents();
+    CREATE TRIGGER documents_restricted_deleted AFTER DELETE ON documents
+    FOR EACH ROW WHEN (OLD.restricted) EXECUTE FUNCTION count_restricted_documents();
+  `);
 }

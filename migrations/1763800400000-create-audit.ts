@@ -12,19 +12,21 @@ export class CreateAudit1763800400000 implements MigrationInterface {
           REFERENCES tenants ON DELETE CASCADE,
         -- Of the newest entry; 0 and 64 zeros before the first.
         sequence bigint NOT NULL,
-        hash text NOT NULL
-      );
+        hash text NOT NULL,
+        UNIQUE (tenant_id, chain_id)
+      -- One row is written again with every change of the tenant: room for its versions, without touching an index.
+      ) WITH (fillfactor = 50);
       CREATE TABLE audit_entries (
         chain_id uuid NOT NULL,
-        tenant_id uuid GENERATED ALWAYS AS (nullif(chain_id, '00000000-0000-0000-0000-000000000000')) STORED
-          REFERENCES tenants ON DELETE CASCADE,
+        tenant_id uuid GENERATED ALWAYS AS (nullif(chain_id, '00000000-0000-0000-0000-000000000000')) STORED,
         sequence bigint NOT NULL,
         occurred_at timestamptz(3) NOT NULL,
         actor_type text NOT NULL
           CHECK (actor_type IN ('user', 'api_token', 'platform_admin', 'system', 'anonymous')),
         actor_id uuid,
         actor_name text,
-        action text NOT NULL,
+        -- Compared byte by byte: a prefix of it is a range of the index.
+        action text COLLATE "C" NOT NULL,
         resource_type text NOT NULL,
         resource_id text,
         details jsonb NOT NULL,
@@ -33,7 +35,9 @@ export class CreateAudit1763800400000 implements MigrationInterface {
         request_id text,
         prev_hash text NOT NULL,
         hash text NOT NULL,
-        PRIMARY KEY (chain_id, sequence)
+        PRIMARY KEY (chain_id, sequence),
+        -- The head is locked already by whoever appends; a reference to the tenant would lock one more row.
+        FOREIGN KEY (tenant_id, chain_id) REFERENCES audit_chains (tenant_id, chain_id) ON DELETE CASCADE
       );
       CREATE INDEX audit_entries_occurred_at_idx ON audit_entries (chain_id, occurred_at, sequence);
       CREATE INDEX audit_entries_action_idx ON audit_entries (chain_id, action, sequence);

@@ -3,6 +3,7 @@ import { APP_FILTER, APP_GUARD, APP_PIPE } from '@nestjs/core';
 import { ClsModule } from 'nestjs-cls';
 import type { DataSource } from 'typeorm';
 import { AuditModule } from './core/audit/audit.module.js';
+import { DenialFilter } from './core/audit/denial.filter.js';
 import { AuthorizationModule } from './core/authorization/authorization.module.js';
 import { CasbinRule } from './core/authorization/casbin-rules.repository.js';
 import { PermissionGuard } from './core/authorization/permission.guard.js';
@@ -14,11 +15,13 @@ import { TenancyModule } from './core/tenancy/tenancy.module.js';
 import { AuthSession } from './entry/authentication/auth-session.entity.js';
 import { AuthenticationGuard } from './entry/authentication/authentication.guard.js';
 import { AuthenticationModule } from './entry/authentication/authentication.module.js';
+import { LiveRequestGuard } from './entry/authentication/live-request.guard.js';
 import { TenantGuard } from './entry/authentication/tenant.guard.js';
 import { HealthModule } from './entry/health/health.module.js';
 import { Document } from './features/documents/document.entity.js';
 import { DocumentsModule } from './features/documents/documents.module.js';
 import { INGESTION_QUEUE } from './features/documents/ingestion-queue.js';
+import { GroupsModule } from './features/groups/groups.module.js';
 import { IngestionModule } from './features/ingestion/ingestion.module.js';
 import { KnowledgeBase } from './features/knowledge-bases/knowledge-base.entity.js';
 import { KnowledgeBasesModule } from './features/knowledge-bases/knowledge-bases.module.js';
@@ -39,6 +42,7 @@ import { DatabaseModule } from './foundation/database/database.module.js';
 import { ProblemFilter } from './foundation/http/problem.filter.js';
 import { validationPipe } from './foundation/http/validation.pipe.js';
 import { JobsModule } from './foundation/jobs/jobs.module.js';
+import { MailTransportModule } from './foundation/mail/mail-transport.module.js';
 import { StorageModule } from './foundation/storage/storage.module.js';
 
 export const ENTITIES = [User, AuthSession, Tenant, Member, KnowledgeBase, Document, CasbinRule];
@@ -77,6 +81,7 @@ export class AppModule {
         CryptoModule.forRoot(secrets),
         DatabaseModule.forRoot(dataSource, databaseUrl),
         StorageModule,
+        MailTransportModule.forRoot(env),
         JobsModule.register(env, INGESTION_QUEUE, installation),
         JobsModule.register(env, JOBS_QUEUE, installation),
         ClsModule.forRoot({ global: true, middleware: { mount: role.http } }),
@@ -87,6 +92,7 @@ export class AppModule {
         MailModule,
         UsersModule,
         RolesModule,
+        GroupsModule,
         MembersModule,
         TenantsModule,
         KnowledgeBasesModule,
@@ -98,14 +104,16 @@ export class AppModule {
         HealthModule,
       ],
       providers: [
-        // In this order: who is it, which tenant, may they.
+        // In this order: who is it, which tenant, may they; and do they still.
         { provide: APP_GUARD, useClass: AuthenticationGuard },
         { provide: APP_GUARD, useClass: TenantGuard },
         { provide: APP_GUARD, useClass: PermissionGuard },
+        { provide: APP_GUARD, useClass: LiveRequestGuard },
         { provide: APP_PIPE, useFactory: validationPipe },
         // Nest asks the last one first: the filter for everything comes first.
         { provide: APP_FILTER, useClass: ProblemFilter },
         { provide: APP_FILTER, useClass: ModelErrorFilter },
+        { provide: APP_FILTER, useClass: DenialFilter },
       ],
     };
   }

@@ -1,26 +1,28 @@
-import { writeDefaultPolicy } from './core/authorization/default-policy.repository.js';
+import { parseCommand, USAGE, UsageError } from './cli-commands.js';
 import { loadEnvFile, parseEnv, SettingsError } from './foundation/config/env.js';
-import { loadSecrets } from './foundation/crypto/secrets.js';
-import { openDatabase } from './foundation/database/data-source.js';
-import { migrate } from './foundation/database/migrate.js';
+import { DataFolderInUseError } from './foundation/database/data-folder-lock.js';
+import { Problem } from './foundation/http/problem.js';
 
-const [command] = process.argv.slice(2);
+try {
+  const command = parseCommand(process.argv.slice(2));
+  loadEnvFile();
+  const code = await command(parseEnv(process.env), {
+    result: line => process.stdout.write(`${line}\n`),
+    note: line => process.stderr.write(`${line}\n`),
+  });
+  process.exit(code);
+} catch (error) {
+  process.stderr.write(`${explain(error)}\n`);
+  process.exit(error instanceof UsageError ? 2 : 1);
+}
 
-if (command === 'migrate') {
-  try {
-    loadEnvFile();
-    const env = parseEnv(process.env);
-    const access = await openDatabase(env, loadSecrets(env).jwtSecret);
-    const ran = await migrate(access, writeDefaultPolicy);
-    await access.close();
-    process.stdout.write(ran.length > 0 ? `Ran ${ran.join(', ')}.\n` : 'The database is up to date.\n');
-  } catch (error) {
-    process.stderr.write(
-      `${error instanceof SettingsError ? error.message : ((error as Error).stack ?? String(error))}\n`,
-    );
-    process.exit(1);
+/** A sentence where somebody has to do something else, the whole error where we have to mend the code. */
+function explain(error: unknown): string {
+  if (error instanceof UsageError) return `${error.message}\n\n${USAGE}`;
+  if (error instanceof SettingsError || error instanceof DataFolderInUseError) return error.message;
+  if (error instanceof Problem) {
+    const fields = error.options.errors?.map(({ path, message }) => `  ${path}: ${message}`) ?? [];
+    return [error.detail, ...fields].join('\n');
   }
-} else {
-  process.stderr.write('Usage: node dist/src/cli.js migrate\n');
-  process.exit(2);
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

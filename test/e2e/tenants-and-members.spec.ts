@@ -70,10 +70,12 @@ describe('tenants', () => {
       'validation_failed',
     );
 
-    expect((await app.admin.delete('/tenants/acme')).status).toBe(204);
+    const { status, headers } = await app.admin.delete('/tenants/acme');
+    expect(status).toBe(204);
     expectProblem(await app.admin.get('/tenants/acme'), 404, 'not_found');
     expectProblem(await app.admin.get(`/tenants/${made.id}`), 404, 'not_found');
     expectProblem(await app.admin.delete('/tenants/acme'), 404, 'not_found');
+    await app.jobEnded(headers.get('location') as string);
     expect((await app.admin.post('/tenants', { name: 'acme' })).body.display_name).toBe('acme');
   });
 

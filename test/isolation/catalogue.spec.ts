@@ -91,6 +91,16 @@ describe('the check at the start', () => {
       /tenant_isolation of the table members/,
     ],
     [
+      'members are not kept to what is granted to them',
+      'DROP POLICY granted_access ON chunk_vectors',
+      /chunk_vectors has no restrictive policy/,
+    ],
+    [
+      '… or only when they read',
+      `ALTER POLICY granted_access ON documents USING (true)`,
+      /documents has no restrictive policy/,
+    ],
+    [
       'a new table has none',
       'CREATE TABLE notes (tenant_id uuid); GRANT ALL ON notes TO enclave_tenant',
       /notes .* switched off/,
@@ -217,8 +227,10 @@ describe('every table with a tenant', () => {
           asTenant(A, tx => tx.query(statement)),
           statement,
         ).rejects.toThrow(
-          // Of the register of tenants a tenant may not make rows at all.
-          name === 'tenants' ? /row-level security|permission denied/ : /row-level security/,
+          // Where a tenant has no such privilege at all, it does not come that far.
+          ['tenants', ...APPEND_ONLY].includes(name)
+            ? /row-level security|permission denied/
+            : /row-level security/,
         );
       await refused(`INSERT INTO ${name} (${columns}) SELECT f.* FROM ${name} t, LATERAL (${foreign}) f`);
       await refused(`UPDATE ${name} t SET (${columns}) = (${foreign})`);
@@ -226,16 +238,19 @@ describe('every table with a tenant', () => {
   });
 
   it('keeps the rows of another tenant from being changed or deleted', async () => {
-    for (const { name, column, updatable } of await tenantTables()) {
+    for (const { name, column, updatable, deletable } of await tenantTables()) {
       const before = await superuser(
         `SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`,
       );
-      const changed = await asTenant(A, tx =>
-        tx.query(`UPDATE ${name} SET ${updatable[0]} = ${updatable[0]} WHERE ${column} = '${B}'`),
-      );
-      expect(changed[1], name).toBe(0);
-      if (name !== 'tenants')
-        await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`));
+      if (updatable) {
+        const changed = await asTenant(A, tx =>
+          tx.query(`UPDATE ${name} SET ${updatable[0]} = ${updatable[0]} WHERE ${column} = '${B}'`),
+        );
+        expect(changed[1], name).toBe(0);
+      }
+      expect(updatable === null, name).toBe(APPEND_ONLY.includes(name));
+      if (deletable) await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`));
+      expect(deletable, name).toBe(!['tenants', 'audit_chains', ...APPEND_ONLY].includes(name));
       expect(
         await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`),
         name,
@@ -260,29 +275,38 @@ describe('every table with a tenant', () => {
   it('refuses a reference into another tenant', async () => {
     const into = (statement: string) =>
       expect(
-        asTenant(A, tx => tx.query(statement)),
+        asTenant(A, tx => tx.query(statement), 'all'),
         statement,
       ).rejects.toThrow(/foreign key/);
     await into(`UPDATE documents SET kb_id = '${idOf(B, 'kb')}', content_sha256 = 'y'`);
     await into(`UPDATE chunks SET document_id = '${idOf(B, 'document')}', ordinal = ordinal + 2`);
     await into(`UPDATE chunk_vectors SET chunk_id = '${idOf(B, 'unused')}'`);
     await into(`UPDATE kb_terms SET kb_id = '${idOf(B, 'kb')}', term = 2`);
+    await into(`UPDATE group_members SET group_id = '${idOf(B, 'group')}'`);
+    await into(`UPDATE group_members SET user_id = '${idOf(B, 'user')}'`);
+    await into(`UPDATE kb_grants SET kb_id = '${idOf(B, 'kb')}'`);
+    await into(`UPDATE kb_grants SET group_id = '${idOf(B, 'group')}'`);
+    await into(`UPDATE document_readers SET document_id = '${idOf(B, 'document')}'`);
+    await into(`UPDATE document_readers SET user_id = '${idOf(B, 'user')}'`);
   });
 });
 
 describe('the role of the platform', () => {
-  it.each(['chunks', 'chunk_vectors', 'kb_terms', 'knowledge_bases'])('may not touch %s', async table => {
-    for (const statement of [
-      `SELECT FROM ${table}`,
-      `DELETE FROM ${table}`,
-      `UPDATE ${table} SET tenant_id = tenant_id`,
-    ]) {
-      await expect(
-        asPlatform(tx => tx.query(statement)),
-        statement,
-      ).rejects.toThrow(/permission denied/);
-    }
-  });
+  it.each(['chunks', 'chunk_vectors', 'kb_terms', 'tenant_variables', 'document_readers'])(
+    'may not touch %s',
+    async table => {
+      for (const statement of [
+        `SELECT FROM ${table}`,
+        `DELETE FROM ${table}`,
+        `UPDATE ${table} SET tenant_id = tenant_id`,
+      ]) {
+        await expect(
+          asPlatform(tx => tx.query(statement)),
+          statement,
+        ).rejects.toThrow(/permission denied/);
+      }
+    },
+  );
 
   it('sees of documents that they wait, and nothing of what is in them', async () => {
     const columns = await superuser(
@@ -303,6 +327,22 @@ describe('the role of the platform', () => {
       /permission denied/,
     );
     expect(await asPlatform(tx => tx.query('SELECT id FROM documents'))).toHaveLength(2);
+  });
+
+  it('sees of knowledge bases where they are and who they are open to', async () => {
+    const columns = await superuser(
+      `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'knowledge_bases'::regclass AND attnum > 0
+       AND has_column_privilege('${PLATFORM_ROLE}', 'knowledge_bases', attname, 'SELECT, INSERT, UPDATE') ORDER BY 1`,
+    );
+    expect(columns.map(column => column['name'])).toEqual(['id', 'slug', 'tenant_id', 'visibility']);
+    await expect(asPlatform(tx => tx.query('DELETE FROM knowledge_bases'))).rejects.toThrow(/permission/);
+  });
+
+  it('appends to every audit, and reads its own alone', async () => {
+    expect(await asPlatform(tx => tx.query('SELECT * FROM audit_entries'))).toEqual([]);
+    for (const statement of ['DELETE FROM audit_entries', `UPDATE audit_entries SET action = 'x'`]) {
+      await expect(asPlatform(tx => tx.query(statement))).rejects.toThrow(/permission denied/);
+    }
   });
 
   it('is no way around for a tenant', async () => {
@@ -377,6 +417,9 @@ describe('a pooled connection', () => {
   });
 });
 
+/** Of these a tenant changes no row once it is written. */
+const APPEND_ONLY = ['audit_entries', 'jobs'];
+
 /** @returns the rows of the last statement */
 async function superuser(...statements: string[]): Promise<Array<Record<string, string>>> {
   return asSuperuser(env, dataSource, async client => {
@@ -386,8 +429,9 @@ async function superuser(...statements: string[]): Promise<Array<Record<string, 
   });
 }
 
-function asTenant(tenant: string | null, work: (tx: Tx) => Promise<any[]>) {
-  const context = tenant === null ? '' : `; SET LOCAL app.tenant_id = '${tenant}'`;
+function asTenant(tenant: string | null, work: (tx: Tx) => Promise<any[]>, access = 'granted') {
+  const context =
+    tenant === null ? '' : `; SET LOCAL app.tenant_id = '${tenant}'; SET LOCAL app.access = '${access}'`;
   return runTransaction(dataSource, `SET LOCAL ROLE ${TENANT_ROLE}${context}`, work);
 }
 
@@ -427,9 +471,10 @@ async function catalogueOf(): Promise<string[]> {
     UNION ALL SELECT format('ALTER TABLE %s OWNER TO %I; ALTER TABLE %1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
                             c.oid::regclass, pg_get_userbyid(c.relowner))
     FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relforcerowsecurity
-    UNION ALL SELECT format('DROP POLICY IF EXISTS %I ON %s; CREATE POLICY %1$I ON %2$s TO ${TENANT_ROLE} USING (%3$s) WITH CHECK (%4$s)',
-                            polname, polrelid::regclass, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
-    FROM pg_policy WHERE polname = 'tenant_isolation'
+    UNION ALL SELECT format('DROP POLICY IF EXISTS %I ON %s; CREATE POLICY %1$I ON %2$s AS %5$s TO ${TENANT_ROLE} USING (%3$s) WITH CHECK (%4$s)',
+                            polname, polrelid::regclass, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid),
+                            CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END)
+    FROM pg_policy WHERE polname IN ('tenant_isolation', 'granted_access')
     -- An owner's privileges go with the table.
     UNION ALL SELECT 'GRANT SELECT, INSERT, UPDATE, DELETE ON kb_terms TO ${TENANT_ROLE}'`);
   return rows.map(row => row['statement'] as string);
@@ -440,8 +485,9 @@ interface TenantTable {
   /** Where the tenant stands: `id` in the register of tenants. */
   column: string;
   writable: string[];
-  /** By the tenant's role. */
-  updatable: string[];
+  /** By the tenant's role; null: nothing. */
+  updatable: string[] | null;
+  deletable: boolean;
 }
 
 async function tenantTables(): Promise<TenantTable[]> {
@@ -450,22 +496,32 @@ async function tenantTables(): Promise<TenantTable[]> {
            json_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '') AS writable,
            json_agg(a.attname ORDER BY a.attnum) FILTER (
              WHERE a.attgenerated = '' AND has_column_privilege('enclave_tenant', c.oid, a.attnum, 'UPDATE')
-           ) AS updatable
+           ) AS updatable,
+           has_table_privilege('enclave_tenant', c.oid, 'DELETE') AS deletable
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
-    GROUP BY c.relname HAVING c.relname = 'tenants' OR bool_or(a.attname = 'tenant_id') ORDER BY 1`);
-  expect(rows.length).toBeGreaterThanOrEqual(7);
+    GROUP BY c.oid, c.relname HAVING c.relname = 'tenants' OR bool_or(a.attname = 'tenant_id') ORDER BY 1`);
+  expect(rows.length).toBeGreaterThanOrEqual(17);
   return rows as unknown as TenantTable[];
 }
 
 function idOf(tenant: string, what: string): string {
-  const number = ['user', 'kb', 'document', 'chunk', 'unused'].indexOf(what) + 2;
+  const number =
+    ['user', 'kb', 'document', 'chunk', 'unused', 'group', 'invitation', 'job'].indexOf(what) + 2;
   return tenant.replace(/1$/, String(number));
 }
 
 /** One row of this tenant in every table that keeps any. */
 function seed(tenant: string): string {
-  const [user, kb, document, chunk] = ['user', 'kb', 'document', 'chunk'].map(what => idOf(tenant, what));
+  const [user, kb, document, chunk, group, invitation, job] = [
+    'user',
+    'kb',
+    'document',
+    'chunk',
+    'group',
+    'invitation',
+    'job',
+  ].map(what => idOf(tenant, what));
   return `
     INSERT INTO users (id, email, display_name, password_hash) VALUES ('${user}', '${user}@example.com', 'Somebody', 'x');
     INSERT INTO tenants (id, name, display_name) VALUES ('${tenant}', 't-${tenant}', 'Tenant');
@@ -479,5 +535,17 @@ function seed(tenant: string): string {
              ('${idOf(tenant, 'unused')}', '${tenant}', '${kb}', '${document}', 1, 'A chunk without a vector', 13, 37, 5);
     INSERT INTO chunk_vectors (chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical)
       VALUES ('${chunk}', '${tenant}', '${kb}', '${document}', 2, '[1,0]', '{1:1}/268435456');
-    INSERT INTO kb_terms (tenant_id, kb_id, term, document_frequency) VALUES ('${tenant}', '${kb}', 1, 1);`;
+    INSERT INTO kb_terms (tenant_id, kb_id, term, document_frequency) VALUES ('${tenant}', '${kb}', 1, 1);
+    INSERT INTO tenant_variables (tenant_id, name, sealed) VALUES ('${tenant}', 'KEY', 'x');
+    INSERT INTO invitations (id, tenant_id, email, roles, token_hash, expires_at)
+      VALUES ('${invitation}', '${tenant}', 'new@example.com', '{viewer}', '${tenant}', now());
+    INSERT INTO roles (tenant_id, name) VALUES ('${tenant}', 'support');
+    INSERT INTO groups (id, tenant_id, name) VALUES ('${group}', '${tenant}', 'Support');
+    INSERT INTO group_members (tenant_id, group_id, user_id) VALUES ('${tenant}', '${group}', '${user}');
+    INSERT INTO kb_grants (id, tenant_id, kb_id, group_id, role) VALUES ('${group}', '${tenant}', '${kb}', '${group}', 'viewer');
+    INSERT INTO document_readers (tenant_id, kb_id, document_id, user_id) VALUES ('${tenant}', '${kb}', '${document}', '${user}');
+    INSERT INTO jobs (id, tenant_id, kind, actor) VALUES ('${job}', '${tenant}', 'nothing', '{}');
+    INSERT INTO audit_chains (chain_id, sequence, hash) VALUES ('${tenant}', 1, 'x');
+    INSERT INTO audit_entries (chain_id, sequence, occurred_at, actor_type, action, resource_type, details, outcome, prev_hash, hash)
+      VALUES ('${tenant}', 1, now(), 'system', 'thing.done', 'thing', '{}', 'allowed', 'x', 'x');`;
 }

@@ -28,6 +28,8 @@ export interface TestApplication {
   addText(tenant: string, text: string, fields?: Record<string, unknown>): Promise<any>;
   /** Waits until a document is neither queued nor processing. */
   settled(tenant: string, documentId: string, kb?: string): Promise<any>;
+  /** Waits until a job has ended. @param location its address, as answers that start one name it */
+  jobEnded(location: string): Promise<any>;
   /** Another process of the same installation; only on a server. */
   startAnother(role: ProcessRole): Promise<Application>;
   /** Ends the process and starts another on the same database, with other settings where some are given. */
@@ -115,6 +117,14 @@ export async function startTestApplication(
         await sleep(50);
       }
       throw new Error(`Document ${documentId} has not been ingested in 30 s.`);
+    },
+    async jobEnded(location) {
+      for (let waited = 0; waited < 30_000; waited += 50) {
+        const { body } = await expectStatus(200, admin.get(location.replace('/api/v1', '')));
+        if (body.status !== 'queued' && body.status !== 'running') return body;
+        await sleep(50);
+      }
+      throw new Error(`The job ${location} has not ended in 30 s.`);
     },
     async startAnother(anotherRole) {
       const another = await startApplication(env, anotherRole);

@@ -19,12 +19,59 @@ export const EXAMPLE_BODIES: Record<string, () => Record<string, unknown> | Form
   'POST /auth/refresh': () => ({ refresh_token: 'no refresh token' }),
   'PATCH /auth/me': () => ({ timezone: 'Europe/Zurich' }),
   'POST /auth/switch-tenant': () => ({ tenant: 'no-such-tenant' }),
+  'POST /auth/change-password': () => ({
+    current_password: 'not the password',
+    new_password: 'a password of some length',
+  }),
+  'POST /auth/forgot-password': () => ({ email: `nobody-${crypto.randomUUID()}@example.com` }),
+  'POST /auth/reset-password': () => ({ token: 'no token', new_password: 'a password of some length' }),
+  'POST /users': () => ({ email: `new-${crypto.randomUUID()}@example.com`, display_name: 'Made by a test' }),
+  'POST /users/:user/tenants': () => ({ tenant_id: 'no-such-tenant', role: 'viewer' }),
+  'PATCH /users/:user': () => ({ display_name: 'Changed by a test' }),
   'POST /tenants': () => ({ name: `t-${crypto.randomUUID().slice(0, 8)}` }),
   'PATCH /tenants/:tenant': () => ({ description: 'changed by a test' }),
   'PUT /tenants/:tenant': () => ({ display_name: 'Replaced', description: '', settings: {}, metadata: {} }),
+  'POST /tenant-templates': () => ({ name: `template-${crypto.randomUUID().slice(0, 8)}` }),
+  'PUT /tenant-templates/:template': () => ({ description: 'changed by a test' }),
+  'PUT /tenants/:tenant/features': () => ({ features: { invitation_days: 5 } }),
+  'PATCH /tenants/:tenant/config': () => ({ top_k: 7 }),
+  'PUT /tenants/:tenant/variables/:variable': () => ({ value: 'a value of the tests' }),
   'POST /tenants/:tenant/members': () => ({ email: 'nobody@example.com', role: 'viewer' }),
   'PUT /tenants/:tenant/members/:user': () => ({ role: 'viewer' }),
   'PATCH /tenants/:tenant/members/:user': () => ({ role: 'viewer' }),
+  'POST /tenants/:tenant/members/:user/roles': () => ({ role: 'viewer' }),
+  'PATCH /tenants/:tenant/members/:user/roles/:role': () => ({ role: 'viewer' }),
+  'POST /tenants/:tenant/members/bulk': () => ({
+    users: [{ email: `bulk-${crypto.randomUUID()}@example.com`, role: 'viewer' }],
+    dry_run: true,
+  }),
+  'POST /tenants/:tenant/members/import': () => {
+    const form = new FormData();
+    form.append('dry_run', 'true');
+    form.append(
+      'file',
+      new Blob([`email,role\ncsv-${crypto.randomUUID()}@example.com,viewer\n`]),
+      'people.csv',
+    );
+    return form;
+  },
+  'POST /tenants/:tenant/invitations': () => ({
+    email: `invited-${crypto.randomUUID()}@example.com`,
+    role: 'viewer',
+  }),
+  'POST /invitations/:token/accept': () => ({}),
+  'POST /tenants/:tenant/roles': () => ({
+    name: `role-${crypto.randomUUID().slice(0, 8)}`,
+    permissions: ['tenant:read'],
+  }),
+  'PATCH /tenants/:tenant/roles/:role': () => ({ description: 'changed by a test' }),
+  'PUT /tenants/:tenant/roles/:role': () => ({ description: '', permissions: ['tenant:read'] }),
+  'POST /tenants/:tenant/groups': () => ({ name: `Group ${crypto.randomUUID()}` }),
+  'PATCH /tenants/:tenant/groups/:group': () => ({ description: 'changed by a test' }),
+  'POST /tenants/:tenant/groups/:group/members': () => ({ user_ids: [crypto.randomUUID()] }),
+  'PUT /tenants/:tenant/kbs/:kb/grants': () => ({ grants: [] }),
+  'POST /tenants/:tenant/kbs/:kb/grants': () => ({ user_id: crypto.randomUUID(), role: 'viewer' }),
+  'PUT /tenants/:tenant/kbs/:kb/documents/:document/acl': () => ({ acl: null }),
   'POST /tenants/:tenant/kbs': () => ({ name: `Kb ${crypto.randomUUID()}` }),
   'PATCH /tenants/:tenant/kbs/:kb': () => ({ description: 'changed by a test' }),
   'PUT /tenants/:tenant/kbs/:kb': () => ({

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { beforeCommit, type Tx } from '../../foundation/database/transaction.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
 import { type Actor, TenantContext } from '../tenancy/tenant-context.js';
-import type { AuditEvent, UnchainedEntry } from './audit-entry.js';
+import { type AuditEvent, type UnchainedEntry, storable } from './audit-entry.js';
 import { AuditRepository, PLATFORM_CHAIN } from './audit.repository.js';
 
 /**
@@ -44,7 +44,9 @@ export class AuditService {
     });
   }
 
-  private append(tx: Tx, tenantId: string | null, event: AuditEvent): void {
+  private append(tx: Tx, reference: string | null, event: AuditEvent): void {
+    // As the database writes ids: what is hashed must be what is read.
+    const tenantId = reference?.toLowerCase() ?? null;
     let chains = this.pending.get(tx);
     if (!chains) {
       chains = new Map();
@@ -66,16 +68,15 @@ export class AuditService {
 }
 
 function toEntry(tenantId: string | null, event: AuditEvent, actor: Actor): UnchainedEntry {
-  return {
+  return storable({
     tenant_id: tenantId,
     time: new Date().toISOString(),
-    actor: { type: actor.type, id: actor.id, name: actor.name },
+    actor: { type: actor.type, id: actor.id?.toLowerCase() ?? null, name: actor.name },
     action: event.action,
-    resource: event.resource,
-    // As JSON has it: what is undefined is not there, and what is hashed is what is stored.
-    details: JSON.parse(JSON.stringify(event.details ?? {})) as Record<string, unknown>,
+    resource: { type: event.resource.type, id: event.resource.id },
+    details: event.details ?? {},
     outcome: event.outcome ?? 'allowed',
     ip: actor.ip,
     request_id: actor.requestId,
-  };
+  });
 }

@@ -92,7 +92,11 @@ export class AuthorizationService implements OnModuleInit {
     const domain = tenantDomain(tenantId);
     const inTenant = await this.can(userId, domain, permission);
     const facts = await this.factsOf(userId, tenantId);
-    const grants = (facts?.grants ?? []).filter(grant => grant.kbId === kb || grant.slug === kb);
+    // An id is the same in capitals, and must not lead past the grants on it.
+    const reference = kb.toLowerCase();
+    const grants = (facts?.grants ?? []).filter(
+      grant => grant.kbId === reference || grant.slug === reference,
+    );
     if (grants.length === 0 || facts?.status !== 'active') return inTenant;
     if (inTenant && (grants[0]?.visibility === 'tenant' || (await this.accessOf(userId, tenantId)).all))
       return true;
@@ -142,6 +146,15 @@ export class AuthorizationService implements OnModuleInit {
       permissions.map(async permission => this.can(userId, domain, permission)),
     );
     return permissions.filter((_, index) => allowed[index]);
+  }
+
+  /** The roles that count for `userId` in a tenant, as decisions are made from them: those given there and by the platform. */
+  async rolesOf(userId: string, tenantId: string): Promise<{ tenant: string[]; platform: string[] }> {
+    const domain = tenantDomain(tenantId);
+    const { enforcer } = await this.policyFor(domain, userId);
+    const rules = await enforcer.getFilteredGroupingPolicy(0, userId);
+    const given = (where: string) => rules.filter(rule => rule[2] === where).map(rule => rule[1] as string);
+    return { tenant: given(domain), platform: given(PLATFORM_DOMAIN) };
   }
 
   /** The roles that `userId` has in `domain`, as the transaction sees them. */
@@ -201,6 +214,19 @@ export class AuthorizationService implements OnModuleInit {
     return given.every(permission => held.includes(permission));
   }
 
+  /**
+   * The same for what `role` would give in one knowledge base alone, compared with what `userId` may do there.
+   *
+   * @param kb id or slug
+   */
+  async outranksInKb(userId: string, role: string, tenantId: string, kb: string): Promise<boolean> {
+    const given = (await this.permissionsOf(role, tenantDomain(tenantId))).filter(isKbPermission);
+    const held = await Promise.all(
+      given.map(async permission => this.canInKb(userId, tenantId, kb, permission)),
+    );
+    return !held.includes(false);
+  }
+
   /** Announces that rules of `domain` changed in this transaction. */
   async policyChanged(tx: Tx, domain: string): Promise<void> {
     await this.changes.publish(tx, POLICY_TOPIC, domain);
@@ -238,6 +264,8 @@ export class AuthorizationService implements OnModuleInit {
 
   private async build(): Promise<DomainPolicy> {
     const enforcer = await newEnforcer(newModelFromString(this.modelText));
+    // A rule that is added here stays here: its adapter belongs to a transaction that has ended by then.
+    enforcer.enableAutoSave(false);
     return { enforcer, users: new Map(), loading: Promise.resolve() };
   }
 

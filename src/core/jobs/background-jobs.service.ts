@@ -9,14 +9,23 @@ import { AuthorizationService } from '../authorization/authorization.service.js'
 import { PLATFORM_DOMAIN, type Permission, tenantDomain } from '../authorization/permissions.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
 import { TenantContext } from '../tenancy/tenant-context.js';
-import { type Job, JobsRepository } from './jobs.repository.js';
+import { type Job, JobsRepository, type SealedPayload } from './jobs.repository.js';
 
 export const JOBS_QUEUE = 'jobs';
+const PAYLOADS_AT_ONCE = 100;
 
 /** A wake-up call: the row says what is to be done. */
 export interface JobCall {
   jobId: string;
   takeOver?: boolean;
+}
+
+/** Work to be put into the queue. */
+export interface NewJob {
+  kind: string;
+  payload: unknown;
+  tenantId: string | null;
+  permission?: Permission;
 }
 
 /** What a handler is given, and how it says how far it is. */
@@ -73,7 +82,7 @@ export class BackgroundJobs {
 
   /** Says who works on jobs of a kind. To be called while the application starts. */
   define<Payload>(definition: JobDefinition<Payload>): void {
-    this.definitions.set(definition.kind, definition as JobDefinition<unknown>);
+    this.definitions.set(definition.kind, definition);
   }
 
   definitionOf(kind: string): JobDefinition<unknown> | null {
@@ -87,23 +96,24 @@ export class BackgroundJobs {
    * @param job.permission lets others than whoever asked for it look at it
    * @param job.payload JSON; sealed, and gone once the job has ended
    */
-  async enqueue(
-    tx: Tx,
-    job: { kind: string; payload: unknown; tenantId: string | null; permission?: Permission },
-  ): Promise<string> {
-    const id = uuidv7();
+  async enqueue(tx: Tx, job: NewJob): Promise<string> {
+    const [id] = await this.enqueueMany(tx, [job]);
+    return id as string;
+  }
+
+  /** The same for many at once. @returns their ids, in the order of the jobs */
+  async enqueueMany(tx: Tx, jobs: readonly NewJob[]): Promise<string[]> {
+    if (jobs.length === 0) return [];
     const principal = this.context.principalOrNull;
-    await this.repository.insert(tx, {
-      id,
-      tenantId: job.tenantId,
-      kind: job.kind,
-      permission: job.permission ?? null,
-      payload: this.box.seal(JSON.stringify(job.payload), id),
-      actor: this.context.actor,
-      createdBy: principal?.kind === 'user' ? principal.userId : null,
+    const { actor } = this.context;
+    const createdBy = principal?.kind === 'user' ? principal.userId : null;
+    const rows = jobs.map(({ kind, payload, tenantId, permission = null }) => {
+      const id = uuidv7();
+      return { id, tenantId, kind, permission, payload: this.box.seal(JSON.stringify(payload), id) };
     });
-    afterCommit(tx, () => this.call(id));
-    return id;
+    await this.repository.insert(tx, rows, { actor, createdBy });
+    afterCommit(tx, () => rows.forEach(({ id }) => this.call(id)));
+    return rows.map(({ id }) => id);
   }
 
   /** @throws Problem 404 where there is no such job, or none that the principal may see */
@@ -115,6 +125,28 @@ export class BackgroundJobs {
 
   openPayload(id: string, sealed: Buffer): unknown {
     return JSON.parse(this.box.open(sealed, id));
+  }
+
+  /**
+   * Seals payloads anew that are sealed with a key of before.
+   *
+   * @returns how many, and the ids of the jobs whose payload no key of the settings opens
+   */
+  async resealPayloads(): Promise<{ count: number; lost: string[] }> {
+    let count = 0;
+    const lost: string[] = [];
+    for (let after: string | null = null; ;) {
+      const sealed: SealedPayload[] = await this.database.run(tx =>
+        this.repository.payloadsAfter(tx, after, PAYLOADS_AT_ONCE),
+      );
+      for (const { id, payload } of sealed.filter(job => !this.box.isCurrent(job.payload))) {
+        const renewed = this.box.renew(payload, id);
+        if (!renewed) lost.push(id);
+        else if (await this.database.run(tx => this.repository.reseal(tx, id, renewed, payload))) count++;
+      }
+      after = sealed.at(-1)?.id ?? null;
+      if (after === null) return { count, lost };
+    }
   }
 
   /** The row is the promise; the call only makes it quick, so one that is lost is caught up with later. */

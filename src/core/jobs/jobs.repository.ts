@@ -23,6 +23,11 @@ export interface Job {
   finishedAt: Date | null;
 }
 
+export interface SealedPayload {
+  id: string;
+  payload: Buffer;
+}
+
 /** A job that this process has to itself until its lease ends. */
 export interface ClaimedJob {
   id: string;
@@ -46,22 +51,31 @@ const KEEP = `interval '7 days'`;
 /** Jobs are put into the queue by tenants and the platform, and worked on by the platform. */
 @Injectable()
 export class JobsRepository {
+  /** @param by who asked for all of them */
   async insert(
     tx: Tx,
-    job: {
+    jobs: ReadonlyArray<{
       id: string;
       tenantId: string | null;
       kind: string;
       permission: string | null;
       payload: Buffer;
-      actor: Actor;
-      createdBy: string | null;
-    },
+    }>,
+    by: { actor: Actor; createdBy: string | null },
   ): Promise<void> {
     await tx.query(
       `INSERT INTO jobs (id, tenant_id, kind, permission, payload, actor, created_by)
-       VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-      [job.id, job.tenantId, job.kind, job.permission, job.payload, JSON.stringify(job.actor), job.createdBy],
+       SELECT *, $6::jsonb, $7::uuid
+       FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bytea[])`,
+      [
+        jobs.map(job => job.id),
+        jobs.map(job => job.tenantId),
+        jobs.map(job => job.kind),
+        jobs.map(job => job.permission),
+        jobs.map(job => job.payload),
+        JSON.stringify(by.actor),
+        by.createdBy,
+      ],
     );
   }
 
@@ -154,6 +168,23 @@ export class JobsRepository {
       [all, limit],
     );
     return rows.map(row => row.id);
+  }
+
+  /** Payloads of jobs that have not ended, page by page in the order of their ids. */
+  payloadsAfter(tx: Tx, after: string | null, limit: number): Promise<SealedPayload[]> {
+    return tx.query(
+      `SELECT id, payload FROM jobs WHERE payload IS NOT NULL AND ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2`,
+      [after, limit],
+    );
+  }
+
+  /** Puts the same payload under another key, unless the job has ended since. */
+  async reseal(tx: Tx, id: string, payload: Buffer, before: Buffer): Promise<boolean> {
+    const [, count]: [unknown, number] = await tx.query(
+      'UPDATE jobs SET payload = $2 WHERE id = $1 AND payload = $3',
+      [id, payload, before],
+    );
+    return count === 1;
   }
 
   async deleteOld(tx: Tx): Promise<void> {

@@ -40,6 +40,8 @@ export interface ChatCompletion {
 }
 
 export interface ChatOptions extends CallOptions {
+  /** Another model of the same endpoint [its own]. */
+  model?: string;
   /** 0-2. Without it the server's own default applies. */
   temperature?: number;
   /** Longest answer, in tokens. Without it the server's own default applies. */

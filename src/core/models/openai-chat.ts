@@ -47,15 +47,15 @@ export class OpenAIChat implements ChatModel {
     return this.#endpoint.isUp();
   }
 
-  async #model({ temperature, maxTokens }: ChatOptions): Promise<ConfigurableModel> {
-    const key = `${temperature}/${maxTokens}`;
+  async #model({ model: chosen, temperature, maxTokens }: ChatOptions): Promise<ConfigurableModel> {
+    const key = `${chosen ?? this.name}/${temperature}/${maxTokens}`;
     let model = this.#models.get(key);
     if (!model) {
       const { timeout, maxRetries } = this.#options;
-      const { model: name, ...fields } = this.#endpoint.clientFields(timeout);
+      const { model: own, ...fields } = this.#endpoint.clientFields(timeout);
       // Langchain is loaded with the first call: it takes 0.3 s and 30 MB.
       model = import('langchain/chat_models/universal').then(({ initChatModel }) =>
-        initChatModel(name, {
+        initChatModel(chosen ?? own, {
           ...fields,
           modelProvider: 'openai',
           maxRetries,

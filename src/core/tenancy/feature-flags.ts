@@ -41,3 +41,26 @@ export const FEATURE_FLAGS = {
 
 export type FeatureName = keyof typeof FEATURE_FLAGS;
 export type Features = { [Name in FeatureName]: z.infer<(typeof FEATURE_FLAGS)[Name]['schema']> };
+
+export const FEATURE_NAMES = Object.keys(FEATURE_FLAGS) as FeatureName[];
+
+type OptionalFlags = {
+  [Name in FeatureName]: z.ZodOptional<(typeof FEATURE_FLAGS)[Name]['schema']>;
+};
+type NullableFlags = {
+  [Name in FeatureName]: z.ZodOptional<z.ZodNullable<(typeof FEATURE_FLAGS)[Name]['schema']>>;
+};
+
+/** What one level sets. */
+export const featureOverridesSchema = z.strictObject(
+  Object.fromEntries(
+    FEATURE_NAMES.map(name => [name, FEATURE_FLAGS[name].schema.optional()]),
+  ) as unknown as OptionalFlags,
+);
+
+/** Changes of what one level sets: null removes a value. */
+export const featureChangesSchema = z.strictObject(
+  Object.fromEntries(
+    FEATURE_NAMES.map(name => [name, FEATURE_FLAGS[name].schema.nullable().optional()]),
+  ) as unknown as NullableFlags,
+);

@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Features } from './feature-flags.js';
+import type { ConfigOverrides } from './tenant-config.js';
 import type { CurrentTenant } from './tenant-context.js';
 import { PlatformDatabase } from './platform-database.js';
 
@@ -12,14 +13,14 @@ export interface KnownTenant extends CurrentTenant {
   /** Feature flags that the tenant has set itself. */
   features: Partial<Features>;
   /** Fields of the configuration that the tenant has set itself. */
-  config: Record<string, unknown>;
+  config: ConfigOverrides;
 }
 
 /** Of the change feed: a tenant's row changed. */
 export const TENANT_TOPIC = 'tenant';
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** Finds tenants by id or name, and remembers them until they change. */
+/** Finds tenants by id or name, and remembers them until they change. One that is being erased is gone already. */
 @Injectable()
 export class TenantDirectory implements OnModuleInit {
   private readonly byReference = new LRUCache<string, KnownTenant>({ max: 20_000 });
@@ -46,7 +47,8 @@ export class TenantDirectory implements OnModuleInit {
     const column = UUID.test(reference) ? 'id' : 'name';
     const rows: KnownTenant[] = await this.database.run(tx =>
       tx.query(
-        `SELECT id, name, status, display_name AS "displayName", features, config FROM tenants WHERE ${column} = $1`,
+        `SELECT id, name, status, display_name AS "displayName", features, config FROM tenants
+         WHERE ${column} = $1 AND status <> 'erasing'`,
         [reference],
       ),
     );

@@ -1,5 +1,6 @@
 import { Body, Controller, Get, HttpCode, Patch, Post, Req } from '@nestjs/common';
 import {
+  ApiAcceptedResponse,
   ApiCreatedResponse,
   ApiNoContentResponse,
   ApiOkResponse,
@@ -20,15 +21,22 @@ import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
 import {
+  type ChangePassword,
+  type ForgotPassword,
   type Login,
   type Refresh,
   type Register,
+  type ResetPassword,
   type SwitchTenant,
+  acceptedSchema,
   accessTokenSchema,
+  changePasswordSchema,
+  forgotPasswordSchema,
   loginSchema,
   meSchema,
   refreshSchema,
   registerSchema,
+  resetPasswordSchema,
   signedInSchema,
   switchTenantSchema,
   tokensSchema,
@@ -85,7 +93,50 @@ export class AuthenticationController {
   @ApiOperation({ summary: 'End this session: its access and refresh tokens stop at once' })
   @ApiNoContentResponse()
   async logout() {
-    await this.sessions.revoke(this.session.sessionId);
+    await this.sessions.signOut(this.session.userId, this.session.sessionId);
+  }
+
+  @Post('forgot-password')
+  @HttpCode(202)
+  @Public()
+  @ApiOperation({
+    summary: 'Ask for an e-mail with a token to choose a new password with',
+    description: 'The answer is the same whether or not there is an account with this address.',
+  })
+  @ApiAcceptedResponse({ standardSchema: acceptedSchema })
+  @ApiProblems(422, 429)
+  async forgotPassword(
+    @Body({ schema: forgotPasswordSchema }) body: ForgotPassword,
+    @Req() request: FastifyRequest,
+  ) {
+    await this.authentication.forgotPassword(body.email, clientOf(request));
+    return { message: 'If there is an account with this address, an e-mail is on its way to it.' };
+  }
+
+  @Post('reset-password')
+  @HttpCode(204)
+  @Public()
+  @ApiOperation({
+    summary: 'Choose a password with a token from an e-mail',
+    description: 'The token is good once. Every session of the account ends.',
+  })
+  @ApiNoContentResponse()
+  @ApiProblems(401, 422, 429)
+  async resetPassword(
+    @Body({ schema: resetPasswordSchema }) body: ResetPassword,
+    @Req() request: FastifyRequest,
+  ) {
+    await this.authentication.resetPassword(body, clientOf(request));
+  }
+
+  @Post('change-password')
+  @HttpCode(204)
+  @RequirePermission('user:update')
+  @ApiOperation({ summary: 'Choose another password; every other session of the account ends' })
+  @ApiNoContentResponse()
+  @ApiProblems(403, 409, 422, 429)
+  async changePassword(@Body({ schema: changePasswordSchema }) body: ChangePassword) {
+    await this.authentication.changePassword(this.session, body);
   }
 
   @Get('me')
@@ -111,7 +162,7 @@ export class AuthenticationController {
   @RequirePermission('user:update')
   @ApiOperation({ summary: 'Change one’s profile' })
   @ApiOkResponse({ standardSchema: userSchema })
-  @ApiProblems(422)
+  @ApiProblems(409, 422)
   async updateMe(@Body({ schema: updateProfileSchema }) body: UpdateProfile) {
     return toUser(await this.users.updateProfile(this.context.userId, body));
   }

@@ -3,6 +3,7 @@ import {
   displayNameField,
   emailField,
   newPasswordField,
+  passwordField,
   userSchema,
 } from '../../features/users/users.dto.js';
 
@@ -13,7 +14,7 @@ export const registerSchema = z
 export const loginSchema = z
   .strictObject({
     email: emailField,
-    password: z.string().min(1).max(256),
+    password: passwordField,
     tenant: z.string().max(63).optional().describe('Id or name of the tenant to begin in'),
   })
   .meta({ id: 'Login' });
@@ -21,6 +22,24 @@ export const loginSchema = z
 export const refreshSchema = z
   .strictObject({ refresh_token: z.string().min(1).max(200) })
   .meta({ id: 'Refresh', example: { refresh_token: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c11.uX3…' } });
+
+export const changePasswordSchema = z
+  .strictObject({ current_password: passwordField, new_password: newPasswordField })
+  .meta({ id: 'ChangePassword' });
+
+export const forgotPasswordSchema = z.strictObject({ email: emailField }).meta({ id: 'ForgotPassword' });
+
+export const resetPasswordSchema = z
+  .strictObject({
+    token: z.string().min(1).max(200).describe('From the e-mail; good once'),
+    new_password: newPasswordField,
+  })
+  .meta({ id: 'ResetPassword' });
+
+export const acceptedSchema = z.object({ message: z.string() }).meta({
+  id: 'Accepted',
+  example: { message: 'If there is an account with this address, an e-mail is on its way to it.' },
+});
 
 export const switchTenantSchema = z
   .strictObject({ tenant: z.string().min(1).max(63).describe('Id or name').meta({ example: 'acme-corp' }) })
@@ -52,4 +71,7 @@ export const meSchema = userSchema
 export type Register = z.infer<typeof registerSchema>;
 export type Login = z.infer<typeof loginSchema>;
 export type Refresh = z.infer<typeof refreshSchema>;
+export type ChangePassword = z.infer<typeof changePasswordSchema>;
+export type ForgotPassword = z.infer<typeof forgotPasswordSchema>;
+export type ResetPassword = z.infer<typeof resetPasswordSchema>;
 export type SwitchTenant = z.infer<typeof switchTenantSchema>;

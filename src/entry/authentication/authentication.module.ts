@@ -9,6 +9,10 @@ import { AuthenticationController } from './authentication.controller.js';
 import { AuthenticationService } from './authentication.service.js';
 import { FirstAdminService } from './first-admin.service.js';
 import { JWT_ALGORITHM, JWT_ISSUER, JwtStrategy } from './jwt.strategy.js';
+import { LiveRequests } from './live-requests.js';
+import { ReceivedInvitationsController } from './received-invitations.controller.js';
+import { ReceivedInvitationsRepository } from './received-invitations.repository.js';
+import { SessionsController } from './sessions.controller.js';
 import { SessionsRepository } from './sessions.repository.js';
 import { SessionsService } from './sessions.service.js';
 import { SignInLimiter } from './sign-in-limiter.js';
@@ -27,16 +31,18 @@ export class AuthenticationModule {
         UsersModule,
         MembersModule,
       ],
-      controllers: [AuthenticationController],
+      controllers: [AuthenticationController, SessionsController, ReceivedInvitationsController],
       providers: [
         AuthenticationService,
         SessionsService,
         SessionsRepository,
+        ReceivedInvitationsRepository,
         SignInLimiter,
         JwtStrategy,
+        LiveRequests,
         FirstAdminService,
       ],
-      exports: [FirstAdminService, JwtStrategy],
+      exports: [FirstAdminService, JwtStrategy, LiveRequests],
     };
   }
 }

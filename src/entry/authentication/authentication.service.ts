@@ -1,13 +1,17 @@
 import { Injectable } from '@nestjs/common';
+import { AuditService } from '../../core/audit/audit.service.js';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
 import { PLATFORM_DOMAIN } from '../../core/authorization/permissions.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { type KnownTenant, TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import { MembershipsRepository, type Membership } from '../../features/members/memberships.repository.js';
+import { PasswordsService } from '../../features/users/passwords.service.js';
 import type { User } from '../../features/users/user.entity.js';
 import { UsersService } from '../../features/users/users.service.js';
+import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
-import type { Login, Register } from './authentication.dto.js';
+import type { ChangePassword, Login, Register, ResetPassword } from './authentication.dto.js';
+import { type ReceivedInvitation, ReceivedInvitationsRepository } from './received-invitations.repository.js';
 import { type Client, type IssuedTokens, SessionsService } from './sessions.service.js';
 import { SignInLimiter } from './sign-in-limiter.js';
 
@@ -25,14 +29,18 @@ export class AuthenticationService {
     private readonly authorization: AuthorizationService,
     private readonly database: PlatformDatabase,
     private readonly memberships: MembershipsRepository,
+    private readonly received: ReceivedInvitationsRepository,
+    private readonly passwords: PasswordsService,
+    private readonly audit: AuditService,
   ) {}
 
   /** @throws Problem 409 `email_taken`, 429 */
   async register(input: Register, client: Client): Promise<SignedIn> {
     await this.limiter.countAddress(client.ip);
-    const displayName = input.display_name ?? input.email.split('@', 1).join();
-    const user = await this.users.register({ email: input.email, displayName, password: input.password });
-    return { user, ...(await this.sessions.open(user.id, client, null)) };
+    const { email, password } = input;
+    const displayName = input.display_name ?? email.split('@', 1).join();
+    const user = await this.users.register({ email, displayName, password });
+    return this.open(user, client, null);
   }
 
   /** @throws Problem 401 `invalid_credentials`, 404 for a tenant that is not one's own, 429 */
@@ -40,13 +48,48 @@ export class AuthenticationService {
     await this.limiter.countAddress(client.ip);
     await this.limiter.checkAccount(input.email);
     const user = await this.users.authenticate(input.email, input.password);
-    if (!user) {
-      await this.limiter.countFailure(input.email);
-      throw Problem.unauthorized('invalid_credentials', 'The e-mail address or the password is wrong.');
-    }
-    await this.limiter.forgive(input.email);
+    if (!user) return this.refuse(input.email);
     const tenant = input.tenant ? await this.ownTenant(user.id, input.tenant) : null;
-    return { user, ...(await this.sessions.open(user.id, client, tenant?.id ?? null)) };
+    return this.open(user, client, tenant);
+  }
+
+  /**
+   * Asks for a token to choose a new password with. Nothing tells whether there is an account with this address.
+   *
+   * @throws Problem 429
+   */
+  async forgotPassword(email: string, client: Client): Promise<void> {
+    await this.limiter.countAddress(client.ip);
+    await this.limiter.countReset(email);
+    await this.passwords.requestReset(email);
+  }
+
+  /** @throws Problem 401 `invalid_reset_token`, 429 */
+  async resetPassword(input: ResetPassword, client: Client): Promise<void> {
+    await this.limiter.countAddress(client.ip);
+    const { email } = await this.passwords.reset(input.token, input.new_password);
+    await this.limiter.forgive(email.toLowerCase());
+  }
+
+  /** @throws Problem 403 `wrong_password`, 409 `changed_meanwhile`, 429 */
+  async changePassword(
+    { userId, email, sessionId }: { userId: string; email: string; sessionId: string },
+    input: ChangePassword,
+  ): Promise<void> {
+    // Whoever holds nothing but somebody's session may not guess the password with it.
+    const account = email.toLowerCase();
+    await this.limiter.checkAccount(account);
+    if (await this.passwords.change(userId, input.current_password, input.new_password, sessionId)) {
+      await this.limiter.forgive(account);
+      return;
+    }
+    await this.limiter.countFailure(account);
+    await this.audit.recordAlone(null, {
+      action: 'password.changed',
+      resource: { type: 'user', id: userId },
+      outcome: 'denied',
+    });
+    throw Problem.forbidden('The current password is wrong.', 'wrong_password');
   }
 
   async refresh(refreshToken: string, client: Client): Promise<IssuedTokens> {
@@ -67,6 +110,29 @@ export class AuthenticationService {
       await this.authorization.storedRolesOf(tx, userId, PLATFORM_DOMAIN),
     ]);
     return { user, platformRoles, memberships };
+  }
+
+  /** Invitations that are open to whoever has the user's e-mail address. */
+  invitations(userId: string, query: { page: number; page_size: number }): Promise<Page<ReceivedInvitation>> {
+    return this.database.run(tx => this.received.ofUser(tx, userId, query));
+  }
+
+  private async open(user: User, client: Client, tenant: KnownTenant | null): Promise<SignedIn> {
+    const tokens = await this.sessions.open(user, user.passwordHash, client, tenant?.id ?? null);
+    if (!tokens) return this.refuse(user.email);
+    await this.limiter.forgive(user.email.toLowerCase());
+    return { user, ...tokens };
+  }
+
+  private async refuse(email: string): Promise<never> {
+    await this.limiter.countFailure(email);
+    await this.audit.recordAlone(null, {
+      action: 'auth.signed_in',
+      resource: { type: 'user', id: null },
+      details: { email },
+      outcome: 'denied',
+    });
+    throw Problem.unauthorized('invalid_credentials', 'The e-mail address or the password is wrong.');
   }
 
   private async ownTenant(userId: string, reference: string): Promise<KnownTenant> {

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
-import { IsNull } from 'typeorm';
+import { IsNull, MoreThan } from 'typeorm';
 import type { Tx } from '../../foundation/database/transaction.js';
+import type { Page } from '../../foundation/http/pagination.js';
 import { AuthSession } from './auth-session.entity.js';
 
 /** What decides, on every request, whether an access token still opens anything. */
@@ -49,7 +50,25 @@ export class SessionsRepository {
     await tx.getRepository(AuthSession).update({ id }, { activeTenantId: tenantId, lastUsedAt: new Date() });
   }
 
-  async revoke(tx: Tx, id: string): Promise<void> {
-    await tx.getRepository(AuthSession).update({ id, revokedAt: IsNull() }, { revokedAt: new Date() });
+  /** Those of a user that still stand, the one used last first. */
+  async list(tx: Tx, userId: string, query: { page: number; page_size: number }): Promise<Page<AuthSession>> {
+    const [items, total] = await tx.getRepository(AuthSession).findAndCount({
+      where: { userId, revokedAt: IsNull(), expiresAt: MoreThan(new Date()) },
+      order: { lastUsedAt: 'DESC', id: 'DESC' },
+      take: query.page_size,
+      skip: (query.page - 1) * query.page_size,
+    });
+    return { items, total };
+  }
+
+  /** @returns false where it is no session of the user, or has ended already */
+  async revoke(tx: Tx, id: string, userId: string): Promise<boolean> {
+    const result = await tx
+      .getRepository(AuthSession)
+      .update(
+        { id, userId, revokedAt: IsNull(), expiresAt: MoreThan(new Date()) },
+        { revokedAt: new Date() },
+      );
+    return result.affected === 1;
   }
 }

@@ -3,11 +3,19 @@ import { JwtService } from '@nestjs/jwt';
 import { LRUCache } from 'lru-cache';
 import { validate as isUuid, v7 as uuidv7 } from 'uuid';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
+import { AuditService } from '../../core/audit/audit.service.js';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import type { User } from '../../features/users/user.entity.js';
+import { SESSION_TOPIC, UserSessionsService } from '../../features/users/user-sessions.service.js';
+import { UsersRepository } from '../../features/users/users.repository.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { hashSecret, randomSecret } from '../../foundation/crypto/opaque-token.js';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
+import type { Tx } from '../../foundation/database/transaction.js';
+import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
+import type { AuthSession } from './auth-session.entity.js';
 import { type SessionState, SessionsRepository } from './sessions.repository.js';
 
 /** The claims of an access token. Times in seconds since 1970, as RFC 7519 has it. */
@@ -30,8 +38,7 @@ export interface Client {
   userAgent: string | null;
 }
 
-/** Of the change feed: a session ended, or whose it is changed. */
-export const SESSION_TOPIC = 'session';
+export { SESSION_TOPIC };
 /** A session also ends by its clock, of which nobody is told. */
 const REMEMBER_MS = 30_000;
 
@@ -47,6 +54,10 @@ export class SessionsService implements OnModuleInit {
     private readonly sessions: SessionsRepository,
     private readonly jwt: JwtService,
     private readonly changes: ChangeFeed,
+    private readonly context: TenantContext,
+    private readonly users: UsersRepository,
+    private readonly userSessions: UserSessionsService,
+    private readonly audit: AuditService,
   ) {}
 
   onModuleInit(): void {
@@ -57,22 +68,40 @@ export class SessionsService implements OnModuleInit {
     );
   }
 
-  async open(userId: string, client: Client, tenantId: string | null): Promise<IssuedTokens> {
+  /**
+   * Signs in.
+   *
+   * @param passwordHash what the password was found to match
+   * @returns null where the account was closed, or its password changed, since that was found
+   */
+  async open(
+    user: User,
+    passwordHash: string | null,
+    client: Client,
+    tenantId: string | null,
+  ): Promise<IssuedTokens | null> {
     const id = uuidv7();
     const secret = randomSecret();
-    await this.database.run(tx =>
-      this.sessions.insert(tx, {
+    const opened = await this.database.run(async tx => {
+      if (!(await this.users.signIn(tx, user.id, passwordHash))) return false;
+      await this.sessions.insert(tx, {
         id,
-        userId,
+        userId: user.id,
         activeTenantId: tenantId,
         refreshTokenHash: hashSecret(secret),
         userAgent: client.userAgent?.slice(0, 500) ?? null,
         ip: client.ip,
         lastUsedAt: new Date(),
         expiresAt: this.refreshExpiry(),
-      }),
-    );
-    return { accessToken: this.sign(userId, id, tenantId), refreshToken: `${id}.${secret}` };
+      });
+      // From here on it is somebody who acts.
+      const { id: userId, email } = user;
+      this.context.setPrincipal({ kind: 'user', userId, email, sessionId: id, tokenTenantId: tenantId });
+      this.audit.recordForPlatform(tx, { action: 'auth.signed_in', resource: { type: 'session', id } });
+      return true;
+    });
+    if (!opened) return null;
+    return { accessToken: this.sign(user.id, id, tenantId), refreshToken: `${id}.${secret}` };
   }
 
   /**
@@ -96,8 +125,7 @@ export class SessionsService implements OnModuleInit {
         this.refreshExpiry(),
       );
       if (rotated) return this.sessions.find(tx, id);
-      await this.sessions.revoke(tx, id);
-      await this.changes.publish(tx, SESSION_TOPIC, id);
+      await this.end(tx, state.userId, id, { reason: 'refresh_token_reused' });
       return null;
     });
     if (!session) throw refused();
@@ -112,10 +140,35 @@ export class SessionsService implements OnModuleInit {
     return this.sign(userId, sessionId, tenantId);
   }
 
-  async revoke(sessionId: string): Promise<void> {
+  /** Those of a user that still stand. */
+  list(userId: string, query: { page: number; page_size: number }): Promise<Page<AuthSession>> {
+    return this.database.run(tx => this.sessions.list(tx, userId, query));
+  }
+
+  async signOut(userId: string, sessionId: string): Promise<void> {
     await this.database.run(async tx => {
-      await this.sessions.revoke(tx, sessionId);
-      await this.changes.publish(tx, SESSION_TOPIC, sessionId);
+      if (await this.sessions.revoke(tx, sessionId, userId))
+        await this.ended(tx, sessionId, 'auth.signed_out');
+    });
+  }
+
+  /** @throws Problem 404 where it is no session of the user, or has ended */
+  async revoke(userId: string, sessionId: string): Promise<void> {
+    await this.database.run(async tx => {
+      if (!(await this.end(tx, userId, sessionId))) throw Problem.notFound('session');
+    });
+  }
+
+  /** Ends every session of a user but one. */
+  async revokeOthers(userId: string, sessionId: string): Promise<void> {
+    await this.database.run(async tx => {
+      const sessions = await this.userSessions.endAll(tx, userId, sessionId);
+      if (sessions === 0) return;
+      this.audit.recordForPlatform(tx, {
+        action: 'session.revoked',
+        resource: { type: 'user', id: userId },
+        details: { sessions },
+      });
     });
   }
 
@@ -131,6 +184,22 @@ export class SessionsService implements OnModuleInit {
       if (changedBefore === this.changed) this.states.set(sessionId, state);
     }
     return state.valid && state.userId === userId ? state : null;
+  }
+
+  private async end(
+    tx: Tx,
+    userId: string,
+    sessionId: string,
+    details: Record<string, unknown> = {},
+  ): Promise<boolean> {
+    if (!(await this.sessions.revoke(tx, sessionId, userId))) return false;
+    await this.ended(tx, sessionId, 'session.revoked', details);
+    return true;
+  }
+
+  private async ended(tx: Tx, id: string, action: string, details = {}): Promise<void> {
+    await this.changes.publish(tx, SESSION_TOPIC, id);
+    this.audit.recordForPlatform(tx, { action, resource: { type: 'session', id }, details });
   }
 
   private sign(userId: string, sessionId: string, tenantId: string | null): string {

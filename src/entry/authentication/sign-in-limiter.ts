@@ -13,6 +13,8 @@ import { Problem } from '../../foundation/http/problem.js';
 /** Failed passwords for one account within {@link FAILURE_WINDOW_S}, from wherever they come. */
 const FAILURES_PER_ACCOUNT = 10;
 const FAILURE_WINDOW_S = 15 * 60;
+/** E-mails with a new token to one address within {@link FAILURE_WINDOW_S}, whether or not anybody has an account with it. */
+const RESETS_PER_ACCOUNT = 5;
 
 /**
  * Slows down whoever guesses passwords: by address on every public sign-in route, by account on failures. Counted in
@@ -23,6 +25,7 @@ export class SignInLimiter implements OnApplicationShutdown {
   private readonly redis: Redis | null;
   private readonly byAddress: RateLimiterAbstract;
   private readonly failures: RateLimiterAbstract;
+  private readonly resets: RateLimiterAbstract;
 
   constructor(@InjectEnv() env: Env) {
     this.redis = env.redisUrl
@@ -32,6 +35,7 @@ export class SignInLimiter implements OnApplicationShutdown {
     this.redis?.on('error', () => undefined);
     this.byAddress = this.limiter('signin-address', env.authRateLimit, 60);
     this.failures = this.limiter('signin-failures', FAILURES_PER_ACCOUNT, FAILURE_WINDOW_S);
+    this.resets = this.limiter('password-resets', RESETS_PER_ACCOUNT, FAILURE_WINDOW_S);
   }
 
   /** @throws Problem 429 `rate_limited` */
@@ -47,6 +51,11 @@ export class SignInLimiter implements OnApplicationShutdown {
 
   async countFailure(email: string): Promise<void> {
     await this.failures.penalty(email);
+  }
+
+  /** @throws Problem 429 `rate_limited` */
+  async countReset(email: string): Promise<void> {
+    await this.consume(this.resets, email);
   }
 
   async forgive(email: string): Promise<void> {

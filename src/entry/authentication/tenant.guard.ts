@@ -53,7 +53,7 @@ export class TenantGuard implements CanActivate {
     let chosen: KnownTenant | null = null;
     for (const [, reference] of named) {
       const tenant = await this.directory.find(reference);
-      if (!tenant || !(await this.mayKnow(tenant.id))) throw Problem.notFound('tenant');
+      if (!tenant || !(await this.mayKnow(tenant.id))) throw Problem.foreignTenant(reference);
       if (chosen && chosen.id !== tenant.id) throw mismatch(named.map(([source]) => source));
       chosen = tenant;
     }
@@ -63,9 +63,11 @@ export class TenantGuard implements CanActivate {
   }
 
   private async admit(tenant: KnownTenant, needed: boolean): Promise<void> {
-    if (!(await this.mayKnow(tenant.id))) throw Problem.notFound('tenant');
+    if (!(await this.mayKnow(tenant.id))) throw Problem.foreignTenant(tenant.id);
     if (!needed || tenant.status === 'active' || (await this.mayReadPlatform())) return;
-    throw Problem.forbidden('This tenant is suspended.', 'tenant_suspended');
+    throw new Problem(403, 'tenant_suspended', 'This tenant is suspended.', {
+      denied: { tenant: tenant.id },
+    });
   }
 
   /** A member, or somebody whose platform role reaches into tenants. */

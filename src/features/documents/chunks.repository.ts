@@ -205,12 +205,28 @@ export class ChunksRepository {
       kbId,
       kb.average_length,
     ]);
+    const access = await this.setAccess(tx, 'all');
     await tx.query(
       `UPDATE chunk_vectors AS vector SET lexical = bm25.weights
        FROM chunks AS chunk, bm25_weights($2::regconfig, ${weighedText('chunk')}, $3::real) AS bm25
        WHERE vector.kb_id = $1 AND chunk.id = vector.chunk_id`,
       [kbId, kb.configuration, kb.average_length],
     );
+    await this.setAccess(tx, access);
+  }
+
+  /**
+   * All chunks are weighed alike: also those of documents that whoever deleted one may not read. Nothing of them leaves
+   * the database.
+   *
+   * @returns what was set before
+   */
+  private async setAccess(tx: Tx, access: string): Promise<string> {
+    const [{ before }] = await tx.query<[{ before: string | null }]>(
+      `SELECT current_setting('app.access', true) AS before`,
+    );
+    await tx.query(`SELECT set_config('app.access', $1, true)`, [access]);
+    return before ?? '';
   }
 
   /** Two documents of a kb are written one after the other; foreign keys to the kb do not wait for it. */

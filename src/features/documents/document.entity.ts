@@ -80,6 +80,10 @@ export class Document {
   @Column('integer', { name: 'token_count', default: 0 })
   tokenCount!: number;
 
+  /** Whether only those who are listed may read it, of all who read its knowledge base. */
+  @Column('boolean', { default: false })
+  restricted!: boolean;
+
   @Column('uuid', { name: 'created_by', nullable: true })
   createdBy!: string | null;
 

@@ -80,6 +80,10 @@ export class DocumentsController {
       properties: {
         title: { type: 'string', description: 'The file name where it is missing' },
         metadata: { type: 'string', description: 'A JSON object', example: '{"department":"support"}' },
+        acl: {
+          type: 'string',
+          description: 'Who may read them from the start, as JSON: {"members": [id], "groups": [id]}',
+        },
         file: { type: 'array', items: { type: 'string', format: 'binary' } },
       },
     },

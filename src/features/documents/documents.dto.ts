@@ -8,6 +8,19 @@ import { DOCUMENT_SOURCES, DOCUMENT_STAGES, DOCUMENT_STATUSES, type Document } f
 const titleField = z.string().trim().min(1).max(500).meta({ example: 'Warranty terms' });
 export const metadataField = freeJson.meta({ example: { department: 'support', year: 2026 } });
 
+const lowercaseUuid = z.uuid().transform(id => id.toLowerCase());
+
+const aclField = z
+  .strictObject({
+    members: z.array(lowercaseUuid).max(500).default([]),
+    groups: z.array(lowercaseUuid).max(500).default([]),
+  })
+  .meta({ id: 'DocumentAcl', description: 'Who may read a document, of all who read its knowledge base' });
+
+export const setAclSchema = z
+  .strictObject({ acl: aclField.nullable().describe('Null: whoever reads the knowledge base') })
+  .meta({ id: 'SetDocumentAcl' });
+
 /** Characters. */
 const LONGEST_TEXT = 10_000_000;
 
@@ -24,6 +37,7 @@ export const createTextSchema = z
       .url({ protocol: /^https?$/ })
       .max(2000)
       .optional(),
+    acl: aclField.optional().describe('From the start; whoever reads the knowledge base where it is missing'),
   })
   .meta({ id: 'CreateTextDocument' });
 
@@ -31,27 +45,32 @@ export const updateDocumentSchema = z
   .strictObject({ title: titleField.optional(), metadata: metadataField.optional() })
   .meta({ id: 'UpdateDocument' });
 
-/** The fields that may stand beside the files of an upload. */
-export const uploadFieldsSchema = z.strictObject({
-  title: titleField.optional(),
-  metadata: z
+/** JSON in a field of a form. */
+function jsonField<Schema extends z.ZodType>(schema: Schema) {
+  return z
     .string()
     .max(64 * 1024)
-    .transform((text, context) => {
-      let metadata: unknown;
+    .transform((text, context): unknown => {
+      let value: unknown;
       try {
-        metadata = JSON.parse(text);
+        value = JSON.parse(text);
       } catch {
         context.addIssue({ code: 'custom', message: 'must be a JSON object' });
         return z.NEVER;
       }
       // A body's JSON was looked at before it came here; this one was a string until now.
-      const problem = inspect(metadata);
+      const problem = inspect(value);
       if (problem) throw problem;
-      return metadata;
+      return value;
     })
-    .pipe(metadataField)
-    .optional(),
+    .pipe(schema);
+}
+
+/** The fields that may stand beside the files of an upload. */
+export const uploadFieldsSchema = z.strictObject({
+  title: titleField.optional(),
+  metadata: jsonField(metadataField).optional(),
+  acl: jsonField(aclField).optional(),
 });
 
 export const listDocumentsQuery = listQuery(['created_at', 'title', 'updated_at', 'size_bytes'], {
@@ -78,6 +97,7 @@ export const documentSchema = z
     attempts: z.int(),
     chunk_count: z.int(),
     token_count: z.int().describe('Estimated'),
+    restricted: z.boolean().describe('Whether only listed members and groups may read it'),
     created_by: z.uuid().nullable(),
     created_at: z.iso.datetime(),
     updated_at: z.iso.datetime(),
@@ -117,6 +137,19 @@ export const chunkSchema = z
 
 export const chunkPageSchema = pageSchema(chunkSchema, 'ChunkPage');
 
+export const documentAclSchema = z
+  .object({
+    restricted: z.boolean(),
+    acl: z.object({ members: z.array(z.uuid()), groups: z.array(z.uuid()) }).nullable(),
+  })
+  .meta({ id: 'DocumentAccess' });
+
+/** Ids of the members and groups that may read a document; whoever sees everything may too. */
+export interface Acl {
+  members: string[];
+  groups: string[];
+}
+
 export type CreateText = z.infer<typeof createTextSchema>;
 export type UpdateDocument = z.infer<typeof updateDocumentSchema>;
 export type UploadFields = z.infer<typeof uploadFieldsSchema>;
@@ -142,6 +175,7 @@ export function toDocument(document: Document): z.infer<typeof documentSchema> {
     attempts: document.attempts,
     chunk_count: document.chunkCount,
     token_count: document.tokenCount,
+    restricted: document.restricted,
     created_by: document.createdBy,
     created_at: document.createdAt.toISOString(),
     updated_at: document.updatedAt.toISOString(),

@@ -1,6 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Readable } from 'node:stream';
 import { v7 as uuidv7 } from 'uuid';
+import { AuditService } from '../../core/audit/audit.service.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { afterCommit, type Tx } from '../../foundation/database/transaction.js';
@@ -13,10 +14,11 @@ import type { KnowledgeBase } from '../knowledge-bases/knowledge-base.entity.js'
 import { KnowledgeBasesRepository } from '../knowledge-bases/knowledge-bases.repository.js';
 import { KnowledgeBasesService } from '../knowledge-bases/knowledge-bases.service.js';
 import { type Chunk, ChunksRepository } from './chunks.repository.js';
+import { DocumentAccessService } from './document-access.service.js';
 import { DocumentError } from './document-error.js';
 import { detectType } from './document-type.js';
 import { Document, storageKey } from './document.entity.js';
-import type { CreateText, ListDocuments, UpdateDocument, UploadFields } from './documents.dto.js';
+import type { Acl, CreateText, ListDocuments, UpdateDocument, UploadFields } from './documents.dto.js';
 import { DocumentsRepository } from './documents.repository.js';
 import { INGESTION_QUEUE, type IngestionCall } from './ingestion-queue.js';
 
@@ -35,6 +37,8 @@ export interface DocumentDescription {
   metadata: Record<string, unknown>;
   source: Document['source'];
   sourceUrl: string | null;
+  /** Missing: whoever reads the knowledge base. */
+  acl?: Acl;
 }
 
 /** A file that has arrived and may become a document. */
@@ -61,6 +65,8 @@ export class DocumentsService {
     private readonly knowledgeBasesRepository: KnowledgeBasesRepository,
     private readonly documents: DocumentsRepository,
     private readonly chunks: ChunksRepository,
+    private readonly access: DocumentAccessService,
+    private readonly audit: AuditService,
     private readonly storage: FileStorage,
     @InjectJobQueue(INGESTION_QUEUE) private readonly queue: JobQueue<IngestionCall>,
   ) {}
@@ -92,6 +98,7 @@ export class DocumentsService {
       metadata: input.metadata,
       source: 'text',
       sourceUrl: input.source_url ?? null,
+      acl: input.acl,
     });
   }
 
@@ -126,12 +133,17 @@ export class DocumentsService {
 
   update(kbReference: string, id: string, input: UpdateDocument): Promise<Document> {
     return this.database.run(async tx => {
-      const { kb } = await this.require(tx, kbReference, id);
+      const { kb, document: before } = await this.require(tx, kbReference, id);
       await this.documents.update(tx, id, {
         ...(input.title !== undefined && { title: input.title }),
         ...(input.metadata !== undefined && { metadata: input.metadata }),
       });
-      return (await this.documents.find(tx, kb.id, id)) as Document;
+      const document = (await this.documents.find(tx, kb.id, id)) as Document;
+      this.record(tx, 'document.updated', document, {
+        title_before: before.title,
+        fields: Object.keys(input).toSorted(),
+      });
+      return document;
     });
   }
 
@@ -144,6 +156,7 @@ export class DocumentsService {
       await this.chunks.deleteChunks(tx, { documentId: id, kbId: kb.id });
       await this.documents.delete(tx, id);
       await this.knowledgeBasesRepository.countDocument(tx, kb.id, -1, -found.sizeBytes);
+      this.record(tx, 'document.deleted', found);
       return found;
     });
     await this.storage.delete(storageKey(document));
@@ -155,7 +168,9 @@ export class DocumentsService {
       const { kb } = await this.require(tx, kbReference, id);
       await this.documents.requeue(tx, id);
       this.callAfterCommit(tx, id, `${id}-${Date.now()}`);
-      return (await this.documents.find(tx, kb.id, id)) as Document;
+      const document = (await this.documents.find(tx, kb.id, id)) as Document;
+      this.record(tx, 'document.reindexed', document);
+      return document;
     });
   }
 
@@ -166,7 +181,9 @@ export class DocumentsService {
       if (!(await this.documents.cancel(tx, id))) {
         throw Problem.conflict('already_ended', 'The ingestion of this document has ended.');
       }
-      return (await this.documents.find(tx, kb.id, id)) as Document;
+      const document = (await this.documents.find(tx, kb.id, id)) as Document;
+      this.record(tx, 'document.cancelled', document);
+      return document;
     });
   }
 
@@ -198,7 +215,10 @@ export class DocumentsService {
     return { kb, document };
   }
 
-  private async receive(incoming: IncomingFile, { title, metadata = {} }: UploadFields): Promise<Upload> {
+  private async receive(
+    incoming: IncomingFile,
+    { title, metadata = {}, acl }: UploadFields,
+  ): Promise<Upload> {
     const file = await this.storage.receive(incoming.content);
     if (incoming.isTruncated()) {
       await file.discard();
@@ -214,6 +234,7 @@ export class DocumentsService {
       metadata,
       source: 'upload',
       sourceUrl: null,
+      acl,
     };
   }
 
@@ -234,7 +255,7 @@ export class DocumentsService {
   private async create(
     kb: KnowledgeBase,
     file: ReceivedFile,
-    { title, metadata, source, sourceUrl, fileName, mimeType }: Omit<Upload, 'file'>,
+    { title, metadata, source, sourceUrl, fileName, mimeType, acl }: Omit<Upload, 'file'>,
   ): Promise<Document> {
     const id = uuidv7();
     const key = storageKey({ tenantId: kb.tenantId, kbId: kb.id, id });
@@ -255,10 +276,18 @@ export class DocumentsService {
           contentSha256: file.sha256,
           createdBy: this.context.userId,
         });
-        if (!inserted) return this.retryFailed(tx, kb.id, file.sha256);
+        if (!inserted) return this.retryFailed(tx, kb.id, file.sha256, acl);
+        if (acl) await this.access.restrict(tx, { id, kbId: kb.id, tenantId: kb.tenantId }, acl);
         await this.knowledgeBasesRepository.countDocument(tx, kb.id, 1, file.sizeBytes);
         this.callAfterCommit(tx, id);
-        return (await this.documents.find(tx, kb.id, id)) as Document;
+        const created = (await this.documents.find(tx, kb.id, id)) as Document;
+        this.record(tx, 'document.created', created, {
+          source,
+          mime_type: mimeType,
+          size_bytes: file.sizeBytes,
+          ...(acl && { acl }),
+        });
+        return created;
       });
       if (document.id !== id) await this.storage.delete(key);
       return document;
@@ -268,10 +297,14 @@ export class DocumentsService {
     }
   }
 
-  /** The same content again is one document: where its ingestion failed, this is another try; else a conflict. */
-  private async retryFailed(tx: Tx, kbId: string, sha256: string): Promise<Document> {
+  /**
+   * The same content again is one document: where its ingestion failed, this is another try, unless it asks for other
+   * readers; else a conflict. One that may not be read here is not named.
+   */
+  private async retryFailed(tx: Tx, kbId: string, sha256: string, acl: Acl | undefined): Promise<Document> {
     const existing = await this.documents.findByContent(tx, kbId, sha256);
-    if (existing?.status !== 'failed' && existing?.status !== 'cancelled') {
+    const ended = existing?.status === 'failed' || existing?.status === 'cancelled';
+    if (!existing || !ended || (acl && !sameReaders(acl, await this.access.of(tx, existing)))) {
       throw Problem.conflict(
         'duplicate_document',
         'This knowledge base holds a document with the same content already.',
@@ -280,7 +313,16 @@ export class DocumentsService {
     }
     await this.documents.requeue(tx, existing.id);
     this.callAfterCommit(tx, existing.id, `${existing.id}-${Date.now()}`);
+    this.record(tx, 'document.reindexed', existing);
     return (await this.documents.find(tx, kbId, existing.id)) as Document;
+  }
+
+  private record(tx: Tx, action: string, document: Document, details: Record<string, unknown> = {}): void {
+    this.audit.record(tx, {
+      action,
+      resource: { type: 'document', id: document.id },
+      details: { kb_id: document.kbId, title: document.title, ...details },
+    });
   }
 
   /** The row is the promise; the call only makes it quick, so one that is lost is caught up with later. */
@@ -299,6 +341,12 @@ const orProblem = <T>(work: Promise<T>): Promise<T | Problem> =>
     if (error instanceof Problem) return error;
     throw error;
   });
+
+const sameReaders = (wanted: Acl, stored: Acl | null): boolean =>
+  stored !== null &&
+  (['members', 'groups'] as const).every(
+    kind => [...new Set(wanted[kind])].toSorted().join() === stored[kind].toSorted().join(),
+  );
 
 const LONGEST_TITLE = 120;
 

@@ -7,7 +7,7 @@ import { FileMissingError } from '../../foundation/storage/file-storage.js';
 import { DocumentError } from '../documents/document-error.js';
 import { IngestionService } from './ingestion.service.js';
 
-const tenant = { id: 't', name: 'tenant', status: 'active' };
+const tenant = { id: 't', name: 'tenant', status: 'active', config: {} };
 const call = { tenantId: 't', documentId: 'd' };
 const claimed = {
   id: 'd',

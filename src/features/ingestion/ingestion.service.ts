@@ -2,6 +2,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
 import { ModelError } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
+import { type ConfigOverrides, effectiveConfig } from '../../core/tenancy/tenant-config.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
@@ -12,7 +13,6 @@ import { ChunksRepository } from '../documents/chunks.repository.js';
 import { DocumentError } from '../documents/document-error.js';
 import { type DocumentStage, storageKey } from '../documents/document.entity.js';
 import { INGESTION_QUEUE, type IngestionCall } from '../documents/ingestion-queue.js';
-import { effectiveConfig } from '../knowledge-bases/knowledge-base-config.js';
 import { KnowledgeBasesRepository } from '../knowledge-bases/knowledge-bases.repository.js';
 import { DocumentLoader, type SplitDocument } from './document-loader.js';
 import { type ClaimedDocument, IngestionRepository } from './ingestion.repository.js';
@@ -66,7 +66,7 @@ export class IngestionService {
       const started = Date.now();
       const lease = new Lease(this.database, this.repository, document.id, owner, signal);
       try {
-        const chunkCount = await this.work(document, lease);
+        const chunkCount = await this.work(document, tenant.config, lease);
         this.logger.log({
           msg: 'Document ingested',
           tenant: tenant.name,
@@ -82,11 +82,11 @@ export class IngestionService {
     });
   }
 
-  private async work(document: ClaimedDocument, lease: Lease): Promise<number> {
+  private async work(document: ClaimedDocument, ofTenant: ConfigOverrides, lease: Lease): Promise<number> {
     if (document.interruptions > MOST_INTERRUPTIONS) {
       throw new DocumentError('damaged', 'Working on this document ended the process too often.');
     }
-    const split = await this.load(document, lease);
+    const split = await this.load(document, ofTenant, lease);
     await lease.report('embed', LOADED);
     const model = this.models.embedding();
     const texts = split.chunks.map(chunk => chunk.text);
@@ -98,8 +98,12 @@ export class IngestionService {
     return this.store(document, lease, model.name, split, embeddings);
   }
 
-  private async load(document: ClaimedDocument, lease: Lease): Promise<SplitDocument> {
-    const { chunk_size: chunkSize, chunk_overlap: chunkOverlap } = effectiveConfig(document.config);
+  private async load(
+    document: ClaimedDocument,
+    ofTenant: ConfigOverrides,
+    lease: Lease,
+  ): Promise<SplitDocument> {
+    const { chunk_size: chunkSize, chunk_overlap: chunkOverlap } = effectiveConfig(ofTenant, document.config);
     const content = await this.storage.read(storageKey(document));
     const split = await this.loader.loadAndSplit(content, {
       fileName: document.fileName ?? undefined,

@@ -30,6 +30,14 @@ export class KnowledgeBase {
   @Column('boolean', { name: 'is_active', default: true })
   isActive!: boolean;
 
+  /** Whether everybody in the tenant sees it, or only those whom a role was granted on it. */
+  @Column('text', { default: 'tenant' })
+  visibility!: 'tenant' | 'granted';
+
+  /** Documents that not everybody may read who reads this knowledge base. */
+  @Column('integer', { name: 'restricted_count', default: 0 })
+  restrictedCount!: number;
+
   @Column('integer', { name: 'document_count', default: 0 })
   documentCount!: number;
 

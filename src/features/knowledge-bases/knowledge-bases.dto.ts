@@ -12,6 +12,9 @@ const slugField = z
   .refine(slug => !z.uuid().safeParse(slug).success, 'must not be a UUID')
   .meta({ example: 'product-docs' });
 const descriptionField = z.string().max(2000);
+const visibilityField = z
+  .enum(['tenant', 'granted'])
+  .describe('Who sees it: everybody in the tenant, or only those whom a role was granted on it');
 
 export const createKnowledgeBaseSchema = z
   .strictObject({
@@ -19,6 +22,9 @@ export const createKnowledgeBaseSchema = z
     slug: slugField.optional().describe('Made from the name where it is missing'),
     description: descriptionField.default(''),
     config: configSchema.default({}),
+    visibility: visibilityField
+      .optional()
+      .describe('As the feature default_kb_visibility says where it is missing'),
   })
   .meta({ id: 'CreateKnowledgeBase' });
 
@@ -29,6 +35,7 @@ export const updateKnowledgeBaseSchema = z
     description: descriptionField.optional(),
     config: configSchema.optional(),
     is_active: z.boolean().optional(),
+    visibility: visibilityField.optional(),
   })
   .meta({ id: 'UpdateKnowledgeBase' });
 
@@ -39,6 +46,7 @@ export const replaceKnowledgeBaseSchema = z
     description: descriptionField,
     config: configSchema,
     is_active: z.boolean(),
+    visibility: visibilityField.optional().describe('As it is where it is missing'),
   })
   .meta({ id: 'ReplaceKnowledgeBase' });
 
@@ -54,7 +62,8 @@ export const knowledgeBaseSchema = z
     config: configSchema,
     embedding_model: z.string().nullable().describe('Of the stored vectors; null while there are none'),
     is_active: z.boolean(),
-    document_count: z.int(),
+    visibility: visibilityField,
+    document_count: z.int().describe('Of those that one may read, like the other statistics'),
     chunk_count: z.int(),
     storage_mb: z.number(),
     created_by: z.uuid().nullable(),
@@ -89,6 +98,7 @@ export function toKnowledgeBase(kb: KnowledgeBase): z.infer<typeof knowledgeBase
     config: kb.config,
     embedding_model: kb.embeddingModel,
     is_active: kb.isActive,
+    visibility: kb.visibility,
     document_count: kb.documentCount,
     chunk_count: kb.chunkCount,
     storage_mb: toMegabytes(kb.storageBytes),

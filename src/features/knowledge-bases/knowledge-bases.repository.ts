@@ -5,6 +5,15 @@ import { type Page, likePattern } from '../../foundation/http/pagination.js';
 import { KnowledgeBase } from './knowledge-base.entity.js';
 import type { ListKnowledgeBases } from './knowledge-bases.dto.js';
 
+/** Of PostgreSQL. */
+const UNIQUE_VIOLATION = '23505';
+
+/** The knowledge bases that somebody may read: those open to the tenant where `open`, and those `granted`, by id. */
+export type ReadableKbs = 'all' | { open: boolean; granted: readonly string[] };
+
+/** The statistics of a knowledge base, as far as somebody sees its documents. */
+export type SeenDocuments = Pick<KnowledgeBase, 'documentCount' | 'chunkCount' | 'storageBytes'>;
+
 const SORTABLE: Record<string, string> = { created_at: 'kb.createdAt', name: 'kb.name' };
 
 /** Knowledge bases of the transaction's tenant. */
@@ -30,26 +39,32 @@ export class KnowledgeBasesRepository {
     return (result.raw as unknown[]).length === 1;
   }
 
-  async update(tx: Tx, id: string, changes: Partial<KnowledgeBase>): Promise<void> {
-    await tx.getRepository(KnowledgeBase).update({ id }, { ...changes, updatedAt: new Date() });
+  /** @returns false where the name or the slug is taken, perhaps by one that the transaction does not see */
+  async update(tx: Tx, id: string, changes: Partial<KnowledgeBase>): Promise<boolean> {
+    try {
+      await tx.getRepository(KnowledgeBase).update({ id }, { ...changes, updatedAt: new Date() });
+      return true;
+    } catch (error) {
+      if ((error as { driverError?: { code?: string } }).driverError?.code === UNIQUE_VIOLATION) return false;
+      throw error;
+    }
   }
 
   async delete(tx: Tx, id: string): Promise<void> {
     await tx.getRepository(KnowledgeBase).delete({ id });
   }
 
-  async isTaken(tx: Tx, kb: { id: string; name: string; slug: string }): Promise<boolean> {
-    const rows: unknown[] = await tx.query(
-      'SELECT 1 FROM knowledge_bases WHERE id <> $1 AND (lower(name) = lower($2) OR slug = $3)',
-      [kb.id, kb.name, kb.slug],
-    );
-    return rows.length > 0;
-  }
-
-  async list(tx: Tx, query: ListKnowledgeBases): Promise<Page<KnowledgeBase>> {
-    const builder = tx.getRepository(KnowledgeBase).createQueryBuilder('kb');
+  /** @param readable which of those that the transaction sees */
+  async list(tx: Tx, query: ListKnowledgeBases, readable: ReadableKbs): Promise<Page<KnowledgeBase>> {
+    const builder = tx.getRepository(KnowledgeBase).createQueryBuilder('kb').where('true');
+    if (readable !== 'all') {
+      builder.andWhere('((:open AND kb.visibility = :everybody) OR kb.id = ANY (:granted))', {
+        ...readable,
+        everybody: 'tenant',
+      });
+    }
     if (query.search) {
-      builder.where('(kb.name ILIKE :search OR kb.slug ILIKE :search)', {
+      builder.andWhere('(kb.name ILIKE :search OR kb.slug ILIKE :search)', {
         search: likePattern(query.search),
       });
     }
@@ -60,6 +75,17 @@ export class KnowledgeBasesRepository {
       .limit(query.page_size)
       .getManyAndCount();
     return { items, total };
+  }
+
+  /** What the transaction sees of the documents of knowledge bases. */
+  async seenDocuments(tx: Tx, ids: readonly string[]): Promise<Map<string, SeenDocuments>> {
+    const rows: Array<SeenDocuments & { id: string }> = await tx.query(
+      `SELECT kb_id AS id, count(*)::int AS "documentCount", coalesce(sum(chunk_count), 0)::int AS "chunkCount",
+              coalesce(sum(size_bytes), 0)::float8 AS "storageBytes"
+       FROM documents WHERE kb_id = ANY ($1::uuid[]) GROUP BY kb_id`,
+      [ids],
+    );
+    return new Map(rows.map(({ id, ...seen }) => [id, seen]));
   }
 
   async documentsByStatus(tx: Tx, id: string): Promise<Record<string, number>> {

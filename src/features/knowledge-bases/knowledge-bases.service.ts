@@ -1,11 +1,16 @@
 import { Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
+import { AuditService } from '../../core/audit/audit.service.js';
+import { AuthorizationService } from '../../core/authorization/authorization.service.js';
+import { tenantDomain } from '../../core/authorization/permissions.js';
+import { FeaturesService } from '../../core/tenancy/features.service.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { FileStorage } from '../../foundation/storage/file-storage.js';
+import { KbGrantsService } from './kb-grants.service.js';
 import type { KnowledgeBase } from './knowledge-base.entity.js';
 import {
   type CreateKnowledgeBase,
@@ -13,7 +18,7 @@ import {
   type UpdateKnowledgeBase,
   slugOf,
 } from './knowledge-bases.dto.js';
-import { KnowledgeBasesRepository } from './knowledge-bases.repository.js';
+import { KnowledgeBasesRepository, type ReadableKbs } from './knowledge-bases.repository.js';
 
 @Injectable()
 export class KnowledgeBasesService {
@@ -22,17 +27,27 @@ export class KnowledgeBasesService {
     private readonly database: TenantDatabase,
     private readonly knowledgeBases: KnowledgeBasesRepository,
     private readonly storage: FileStorage,
+    private readonly authorization: AuthorizationService,
+    private readonly features: FeaturesService,
+    private readonly audit: AuditService,
+    private readonly grants: KbGrantsService,
   ) {}
 
-  list(query: ListKnowledgeBases): Promise<Page<KnowledgeBase>> {
-    return this.database.run(tx => this.knowledgeBases.list(tx, query));
+  async list(query: ListKnowledgeBases): Promise<Page<KnowledgeBase>> {
+    const readable = await this.readable();
+    return this.database.run(async tx => {
+      const { items, total } = await this.knowledgeBases.list(tx, query, readable);
+      return { items: await this.asSeen(tx, items), total };
+    });
   }
 
   /** @throws Problem 409 `name_taken` */
-  create(input: CreateKnowledgeBase): Promise<KnowledgeBase> {
+  async create(input: CreateKnowledgeBase): Promise<KnowledgeBase> {
     const id = uuidv7();
+    const visibility = input.visibility ?? (await this.features.get('default_kb_visibility'));
+    const ownRole = visibility === 'granted' ? await this.grants.roleToKeep(null) : null;
     return this.database.run(async tx => {
-      const inserted = await this.knowledgeBases.insert(tx, {
+      const kb = {
         id,
         tenantId: this.context.tenant.id,
         name: input.name,
@@ -41,14 +56,25 @@ export class KnowledgeBasesService {
         description: input.description,
         config: input.config,
         createdBy: this.context.userId,
+      };
+      if (!(await this.knowledgeBases.insert(tx, kb))) throw nameTaken();
+      // Open at first: whoever closes it must be able to see what comes of it.
+      if (ownRole) await this.grants.keep(tx, id, ownRole);
+      if (visibility === 'granted') await this.knowledgeBases.update(tx, id, { visibility });
+      this.audit.record(tx, {
+        action: 'kb.created',
+        resource: { type: 'kb', id },
+        details: { name: kb.name, slug: kb.slug, visibility, config: kb.config },
       });
-      if (!inserted) throw nameTaken();
       return this.require(tx, id);
     });
   }
 
   get(reference: string): Promise<KnowledgeBase> {
-    return this.database.run(tx => this.require(tx, reference));
+    return this.database.run(async tx => {
+      const [kb] = await this.asSeen(tx, [await this.require(tx, reference)]);
+      return kb as KnowledgeBase;
+    });
   }
 
   /** @param reference id or slug. @throws Problem 404 */
@@ -58,19 +84,32 @@ export class KnowledgeBasesService {
     return kb;
   }
 
-  update(reference: string, input: UpdateKnowledgeBase): Promise<KnowledgeBase> {
+  /** @throws Problem 404, 409 `name_taken` */
+  async update(reference: string, input: UpdateKnowledgeBase): Promise<KnowledgeBase> {
+    const ownRole = input.visibility === 'granted' ? await this.grants.roleToKeep(reference) : null;
     return this.database.run(async tx => {
-      const kb = await this.require(tx, reference);
-      const { name = kb.name, slug = kb.slug } = input;
-      if (await this.knowledgeBases.isTaken(tx, { id: kb.id, name, slug })) throw nameTaken();
-      await this.knowledgeBases.update(tx, kb.id, {
-        name,
-        slug,
+      const before = await this.require(tx, reference);
+      if (ownRole && before.visibility === 'tenant') await this.grants.keep(tx, before.id, ownRole);
+      const changes = {
+        ...(input.name !== undefined && { name: input.name }),
+        ...(input.slug !== undefined && { slug: input.slug }),
         ...(input.description !== undefined && { description: input.description }),
         ...(input.config !== undefined && { config: input.config }),
         ...(input.is_active !== undefined && { isActive: input.is_active }),
+        ...(input.visibility !== undefined && { visibility: input.visibility }),
+      };
+      if (!(await this.knowledgeBases.update(tx, before.id, changes))) throw nameTaken();
+      const kb = await this.require(tx, before.id);
+      if (kb.slug !== before.slug || kb.visibility !== before.visibility) {
+        await this.authorization.policyChanged(tx, this.domain);
+      }
+      this.audit.record(tx, {
+        action: 'kb.updated',
+        resource: { type: 'kb', id: kb.id },
+        details: differences(before, kb),
       });
-      return this.require(tx, kb.id);
+      const [seen] = await this.asSeen(tx, [kb]);
+      return seen as KnowledgeBase;
     });
   }
 
@@ -78,6 +117,12 @@ export class KnowledgeBasesService {
     const kb = await this.database.run(async tx => {
       const found = await this.require(tx, reference);
       await this.knowledgeBases.delete(tx, found.id);
+      await this.authorization.policyChanged(tx, this.domain);
+      this.audit.record(tx, {
+        action: 'kb.deleted',
+        resource: { type: 'kb', id: found.id },
+        details: { name: found.name, slug: found.slug, document_count: found.documentCount },
+      });
       return found;
     });
     await this.storage.deleteAll(`${kb.tenantId}/${kb.id}`);
@@ -85,10 +130,44 @@ export class KnowledgeBasesService {
 
   statistics(reference: string): Promise<{ kb: KnowledgeBase; documentsByStatus: Record<string, number> }> {
     return this.database.run(async tx => {
-      const kb = await this.require(tx, reference);
-      return { kb, documentsByStatus: await this.knowledgeBases.documentsByStatus(tx, kb.id) };
+      const [kb] = await this.asSeen(tx, [await this.require(tx, reference)]);
+      const documentsByStatus = await this.knowledgeBases.documentsByStatus(tx, (kb as KnowledgeBase).id);
+      return { kb: kb as KnowledgeBase, documentsByStatus };
     });
   }
+
+  private get domain(): string {
+    return tenantDomain(this.context.tenant.id);
+  }
+
+  /** A role in the tenant opens what is open, a grant its own knowledge base. */
+  private async readable(): Promise<ReadableKbs> {
+    const { userId, tenant, access } = this.context;
+    const open = await this.authorization.can(userId, this.domain, 'kb:read');
+    if (open && access.all) return 'all';
+    return { open, granted: await this.authorization.kbsGranted(userId, tenant.id, 'kb:read') };
+  }
+
+  /** The stored statistics count every document; whoever may not read some of them is shown what they see. */
+  private async asSeen(tx: Tx, kbs: KnowledgeBase[]): Promise<KnowledgeBase[]> {
+    const partly = this.context.access.all ? [] : kbs.filter(kb => kb.restrictedCount > 0);
+    if (partly.length === 0) return kbs;
+    const seen = await this.knowledgeBases.seenDocuments(
+      tx,
+      partly.map(({ id }) => id),
+    );
+    const nothing = { documentCount: 0, chunkCount: 0, storageBytes: 0 };
+    return kbs.map(kb => (partly.includes(kb) ? Object.assign(kb, nothing, seen.get(kb.id)) : kb));
+  }
+}
+
+/** The fields that a change has changed, before and after. */
+function differences(before: KnowledgeBase, after: KnowledgeBase): Record<string, unknown> {
+  const fields = ['name', 'slug', 'description', 'config', 'isActive', 'visibility'] as const;
+  const changed = fields.filter(field => JSON.stringify(before[field]) !== JSON.stringify(after[field]));
+  const of = (kb: KnowledgeBase) =>
+    Object.fromEntries(changed.map(field => [field === 'isActive' ? 'is_active' : field, kb[field]]));
+  return { before: of(before), after: of(after) };
 }
 
 const nameTaken = (): Problem =>

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { ChatModel } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
+import { FeaturesService } from '../../core/tenancy/features.service.js';
 import { ANSWER_PASSAGES, termWeights } from '../retrieval/ranking.js';
 import type { Passage } from '../retrieval/retrieval.repository.js';
 import { type Retrieved, RetrievalService } from '../retrieval/retrieval.service.js';
@@ -35,12 +36,13 @@ export class RagQueryService {
   constructor(
     private readonly retrieval: RetrievalService,
     private readonly models: ModelsService,
+    private readonly features: FeaturesService,
   ) {}
 
   /** @throws Problem 404, 409 `embedding_model_changed` · ModelError */
   async ask(kbReference: string, request: QueryRequest, signal: AbortSignal): Promise<Answer> {
     const started = performance.now();
-    const chat = this.models.chat();
+    const chat = (await this.features.get('generated_answers')) ? this.models.chat() : null;
     const { retrieved, extended: evidence } = await this.retrieval.search(
       kbReference,
       request,
@@ -78,10 +80,12 @@ export class RagQueryService {
     const usage = { promptTokens: 0, completionTokens: 0 };
     if (!chat)
       return { ...extractiveAnswer(result, candidates, lexemes, embeddingModel), usage, model: EXTRACTIVE };
+    const model = config.llm_model ?? chat.name;
     if (passages.length === 0)
-      return { answered: false, answer: NOT_FOUND, citations: [], usage, model: chat.name };
+      return { answered: false, answer: NOT_FOUND, citations: [], usage, model };
     const prompt = buildPrompt(request.query, passages, request.system_prompt ?? config.system_prompt);
     const { text, promptTokens, completionTokens } = await chat.complete(prompt, {
+      model,
       temperature: request.temperature ?? config.llm_temperature,
       maxTokens: request.max_tokens ?? config.llm_max_tokens,
       signal,
@@ -89,7 +93,7 @@ export class RagQueryService {
     return {
       ...readAnswer(text, passages, candidates, lexemes, termWeights(result)),
       usage: { promptTokens, completionTokens },
-      model: chat.name,
+      model,
     };
   }
 }

@@ -2,7 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { validate as isUuid } from 'uuid';
 import { type PreparedStatement, type Tx, queryPrepared } from '../../foundation/database/transaction.js';
 import { halfvecLiteral } from '../documents/halfvec.js';
-import { CONFIG_DEFAULTS, type KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
+import { CONFIG_FIELDS } from '../../core/tenancy/tenant-config.js';
+import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
 
 export type RetrievalMode = 'hybrid' | 'vector' | 'keyword';
 
@@ -29,6 +30,8 @@ export interface SearchParameters {
   fusionWeight: number;
   /** Of the kb's configuration where it is missing. */
   topK?: number;
+  /** Where the kb's configuration has none either [10]. */
+  defaultTopK?: number;
   filter?: DocumentFilter;
   /** Whether to say which words of the query there are, and which of them each passage has [false]. */
   withTerms?: boolean;
@@ -84,14 +87,14 @@ export interface SearchedKnowledgeBase {
 /** A vector of the lexical index (`LEXICAL_DIMENSIONS`) from `index:value` pairs. */
 const sparsevec = (elements: string) => `('{' || ${elements} || '}/268435456')::sparsevec`;
 
-/** `$7` to `$10`: document ids, created after, created before, metadata; null where not asked for. */
+/** `$8` to `$11`: document ids, created after, created before, metadata; null where not asked for. */
 const DOCUMENT_FILTER = `
     AND document_id IN (
       SELECT id FROM documents
-      WHERE kb_id = (SELECT id FROM kb) AND ($7::uuid[] IS NULL OR id = ANY ($7::uuid[]))
-        AND ($8::timestamptz IS NULL OR created_at >= $8::timestamptz)
-        AND ($9::timestamptz IS NULL OR created_at < $9::timestamptz)
-        AND ($10::jsonb IS NULL OR metadata @> $10::jsonb))` as const;
+      WHERE kb_id = (SELECT id FROM kb) AND ($8::uuid[] IS NULL OR id = ANY ($8::uuid[]))
+        AND ($9::timestamptz IS NULL OR created_at >= $9::timestamptz)
+        AND ($10::timestamptz IS NULL OR created_at < $10::timestamptz)
+        AND ($11::jsonb IS NULL OR metadata @> $11::jsonb))` as const;
 
 const MATCHED = `ARRAY(SELECT lexeme FROM question, chunk_vectors AS vector
                  WHERE vector.chunk_id = ranked.chunk_id AND vector.lexical <#> axis < 0)`;
@@ -149,7 +152,7 @@ WITH kb AS MATERIALIZED (
     OFFSET 0
   ) AS scores
   ORDER BY score DESC, chunk_id
-  LIMIT coalesce($6, (SELECT (config->>'top_k')::integer FROM kb), ${CONFIG_DEFAULTS.top_k})
+  LIMIT coalesce($6, (SELECT (config->>'top_k')::integer FROM kb), $7::integer)
 ), passages AS MATERIALIZED (
   SELECT found.*, ranked.score, ranked.cosine, ranked.bm25
   FROM ranked
@@ -199,6 +202,7 @@ export class RetrievalRepository {
       mode = 'hybrid',
       fusionWeight,
       topK,
+      defaultTopK = CONFIG_FIELDS.top_k.default,
       filter,
       withTerms = false,
     } = parameters;
@@ -210,6 +214,7 @@ export class RetrievalRepository {
       mode,
       fusionWeight,
       topK ?? null,
+      defaultTopK,
     ];
     if (filter) {
       values.push(

@@ -1,10 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import type { EmbeddingModel } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
+import { type EffectiveConfig, effectiveConfig } from '../../core/tenancy/tenant-config.js';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
+import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { Problem } from '../../foundation/http/problem.js';
-import { type EffectiveConfig, effectiveConfig } from '../knowledge-bases/knowledge-base-config.js';
 import { type SearchFields, shownScore } from './retrieval.dto.js';
 import {
   RetrievalRepository,
@@ -22,6 +24,8 @@ export interface Retrieved {
 @Injectable()
 export class RetrievalService {
   constructor(
+    private readonly context: TenantContext,
+    private readonly directory: TenantDirectory,
     private readonly database: TenantDatabase,
     private readonly repository: RetrievalRepository,
     private readonly models: ModelsService,
@@ -43,6 +47,8 @@ export class RetrievalService {
     // Before the transaction: none may stay open during a call of a model.
     const embedding =
       request.mode === 'keyword' ? undefined : await model.embedQuery(request.query, { signal });
+    // In memory, as a rule: the guard has looked the tenant up.
+    const ofTenant = (await this.directory.find(this.context.tenant.id))?.config ?? {};
     return this.database.run(async tx => {
       const { kb, ...result } = await this.repository.search(tx, {
         kb: kbReference,
@@ -51,6 +57,7 @@ export class RetrievalService {
         mode: request.mode,
         fusionWeight: model.fusionWeight,
         topK: request.top_k,
+        defaultTopK: effectiveConfig(ofTenant).top_k,
         filter: toFilter(request.filter),
         // Answering needs them, and answering is what extends a search.
         withTerms: extend !== undefined,
@@ -60,7 +67,7 @@ export class RetrievalService {
       const threshold = request.threshold;
       if (threshold !== undefined)
         result.passages = result.passages.filter(({ score }) => shownScore(score) >= threshold);
-      const retrieved = { kb, config: effectiveConfig(kb.config), result, embeddingModel: model.name };
+      const retrieved = { kb, config: effectiveConfig(ofTenant, kb.config), result, embeddingModel: model.name };
       return { retrieved, extended: await extend?.(tx, retrieved) };
     });
   }

@@ -1,8 +1,18 @@
+import type { Features } from '../../core/tenancy/feature-flags.js';
+import type { ConfigOverrides } from '../../core/tenancy/tenant-config.js';
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
 export const TENANT_TYPES = ['organization', 'department', 'project', 'customer'] as const;
 export const PLAN_TIERS = ['free', 'starter', 'pro', 'enterprise'] as const;
 export const TENANT_STATUSES = ['active', 'suspended', 'erasing'] as const;
+
+/** What the tenant's mails and pages look like; null-free. */
+export interface TenantBranding {
+  logo_url?: string | undefined;
+  /** `#rrggbb`. */
+  primary_color?: string | undefined;
+  company_name?: string | undefined;
+}
 
 @Entity('tenants')
 export class Tenant {
@@ -33,6 +43,17 @@ export class Tenant {
 
   @Column('jsonb', { default: {} })
   settings!: Record<string, unknown>;
+
+  @Column('jsonb', { default: {} })
+  branding!: TenantBranding;
+
+  /** Flags that the tenant has set itself. */
+  @Column('jsonb', { default: {} })
+  features!: Partial<Features>;
+
+  /** Fields of the configuration that the tenant has set itself. */
+  @Column('jsonb', { default: {} })
+  config!: ConfigOverrides;
 
   @Column('jsonb', { default: {} })
   metadata!: Record<string, unknown>;

@@ -1,4 +1,4 @@
-import { Body, Controller, Delete, Get, HttpCode, Patch, Post, Put, Query } from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Patch, Post, Put, Query, Res } from '@nestjs/common';
 import {
   ApiCreatedResponse,
   ApiNoContentResponse,
@@ -6,6 +6,7 @@ import {
   ApiOperation,
   ApiTags,
 } from '@nestjs/swagger';
+import type { FastifyReply } from 'fastify';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
@@ -13,22 +14,29 @@ import { toPage } from '../../foundation/http/pagination.js';
 import {
   type CreateTenant,
   type ListTenants,
+  type ReplaceTenant,
   type UpdateTenant,
   createTenantSchema,
+  createdTenantSchema,
   listTenantsQuery,
   replaceTenantSchema,
   tenantDetailsSchema,
   tenantPageSchema,
+  toCreatedTenant,
   toTenant,
   toTenantDetails,
   updateTenantSchema,
 } from './tenants.dto.js';
+import { TenantDeletionService } from './tenant-deletion.service.js';
 import { TenantsService } from './tenants.service.js';
 
 @ApiTags('Tenants')
 @Controller('tenants')
 export class TenantsController {
-  constructor(private readonly tenants: TenantsService) {}
+  constructor(
+    private readonly tenants: TenantsService,
+    private readonly deletion: TenantDeletionService,
+  ) {}
 
   @Get()
   @RequirePermission('user:read')
@@ -40,13 +48,17 @@ export class TenantsController {
   }
 
   @Post()
-  @RequirePermission('platform:tenants')
-  @ApiOperation({ summary: 'Create a tenant' })
-  @ApiCreatedResponse({ standardSchema: tenantDetailsSchema })
+  @RequirePermission('user:create_tenant')
+  @ApiOperation({
+    summary: 'Create a tenant',
+    description:
+      'For the platform, also from a template and with its first owner. Where self-service is on, every user may make ' +
+      'some of their own, and be their first owner.',
+  })
+  @ApiCreatedResponse({ standardSchema: createdTenantSchema })
   @ApiProblems(409, 422)
   async create(@Body({ schema: createTenantSchema }) body: CreateTenant) {
-    const { tenant, statistics } = await this.tenants.create(body);
-    return toTenantDetails(tenant, statistics);
+    return toCreatedTenant(await this.tenants.create(body));
   }
 
   @Get(':tenant')
@@ -55,19 +67,21 @@ export class TenantsController {
   @ApiOperation({ summary: 'Read a tenant with its statistics' })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
   async get() {
-    const { tenant, statistics } = await this.tenants.get();
-    return toTenantDetails(tenant, statistics);
+    return toTenantDetails(await this.tenants.get());
   }
 
   @Patch(':tenant')
   @ApiTenantParam()
   @RequirePermission('tenant:manage')
-  @ApiOperation({ summary: 'Change some fields of a tenant' })
+  @ApiOperation({
+    summary: 'Change some fields of a tenant',
+    description:
+      'Settings, branding and metadata are merged (RFC 7396). Some fields are the platform’s alone.',
+  })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
-  @ApiProblems(422)
+  @ApiProblems(409, 422)
   async update(@Body({ schema: updateTenantSchema }) body: UpdateTenant) {
-    const { tenant, statistics } = await this.tenants.update(body);
-    return toTenantDetails(tenant, statistics);
+    return toTenantDetails(await this.tenants.update(body));
   }
 
   @Put(':tenant')
@@ -75,20 +89,24 @@ export class TenantsController {
   @RequirePermission('tenant:manage')
   @ApiOperation({ summary: 'Replace the changeable fields of a tenant' })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
-  @ApiProblems(422)
-  async replace(@Body({ schema: replaceTenantSchema }) body: UpdateTenant) {
-    const { tenant, statistics } = await this.tenants.update(body);
-    return toTenantDetails(tenant, statistics);
+  @ApiProblems(409, 422)
+  async replace(@Body({ schema: replaceTenantSchema }) body: ReplaceTenant) {
+    return toTenantDetails(await this.tenants.replace(body));
   }
 
   @Delete(':tenant')
   @ApiTenantParam()
   @HttpCode(204)
   @RequirePermission('tenant:delete')
-  @ApiOperation({ summary: 'Delete a tenant with everything in it' })
-  @ApiNoContentResponse()
-  async delete() {
-    await this.tenants.delete();
+  @ApiOperation({
+    summary: 'Delete a tenant with everything in it',
+    description: 'It is gone at once; its rows and files are removed by the job that the answer names.',
+  })
+  @ApiNoContentResponse({
+    headers: { location: { schema: { type: 'string' }, description: 'The job that removes what it keeps' } },
+  })
+  async delete(@Res({ passthrough: true }) reply: FastifyReply) {
+    reply.header('location', `/api/v1/jobs/${await this.deletion.request()}`);
   }
 
   @Post(':tenant/suspend')
@@ -101,8 +119,7 @@ export class TenantsController {
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
   @ApiProblems(404)
   async suspend() {
-    const { tenant, statistics } = await this.tenants.setStatus('suspended');
-    return toTenantDetails(tenant, statistics);
+    return toTenantDetails(await this.tenants.setStatus('suspended'));
   }
 
   @Post(':tenant/activate')
@@ -113,7 +130,6 @@ export class TenantsController {
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
   @ApiProblems(404)
   async activate() {
-    const { tenant, statistics } = await this.tenants.setStatus('active');
-    return toTenantDetails(tenant, statistics);
+    return toTenantDetails(await this.tenants.setStatus('active'));
   }
 }

@@ -1,12 +1,45 @@
 import { Module } from '@nestjs/common';
 import { MembersModule } from '../members/members.module.js';
+import { RolesModule } from '../roles/roles.module.js';
+import { UsersModule } from '../users/users.module.js';
+import { FirstMembersService } from './first-members.service.js';
+import { TenantCreationService } from './tenant-creation.service.js';
+import { TenantDeletionRepository } from './tenant-deletion.repository.js';
+import { TenantDeletionService } from './tenant-deletion.service.js';
+import { KeyRotationService } from './key-rotation.service.js';
+import { TenantSettingsController } from './tenant-settings.controller.js';
+import { TenantSettingsService } from './tenant-settings.service.js';
+import { TenantTemplatesController } from './tenant-templates.controller.js';
+import { TenantTemplatesRepository } from './tenant-templates.repository.js';
+import { TenantTemplatesService } from './tenant-templates.service.js';
+import { TenantVariablesController } from './tenant-variables.controller.js';
+import { TenantVariablesRepository } from './tenant-variables.repository.js';
+import { TenantVariablesService } from './tenant-variables.service.js';
 import { TenantsController } from './tenants.controller.js';
 import { TenantsRepository } from './tenants.repository.js';
 import { TenantsService } from './tenants.service.js';
 
 @Module({
-  imports: [MembersModule],
-  controllers: [TenantsController],
-  providers: [TenantsService, TenantsRepository],
+  imports: [UsersModule, RolesModule, MembersModule],
+  controllers: [
+    TenantsController,
+    TenantSettingsController,
+    TenantVariablesController,
+    TenantTemplatesController,
+  ],
+  providers: [
+    TenantsService,
+    TenantCreationService,
+    FirstMembersService,
+    TenantDeletionService,
+    TenantTemplatesService,
+    TenantSettingsService,
+    TenantVariablesService,
+    KeyRotationService,
+    TenantsRepository,
+    TenantDeletionRepository,
+    TenantTemplatesRepository,
+    TenantVariablesRepository,
+  ],
 })
 export class TenantsModule {}

@@ -1,23 +1,33 @@
 import { Injectable } from '@nestjs/common';
-import { v7 as uuidv7 } from 'uuid';
+import { AuditService } from '../../core/audit/audit.service.js';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
-import { PLATFORM_DOMAIN, tenantDomain } from '../../core/authorization/permissions.js';
+import { PLATFORM_DOMAIN } from '../../core/authorization/permissions.js';
+import { FeaturesService } from '../../core/tenancy/features.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
+import type { Tx } from '../../foundation/database/transaction.js';
+import { freeJson } from '../../foundation/http/free-json.js';
+import { mergePatch } from '../../foundation/http/merge-patch.js';
 import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
-import { FileStorage } from '../../foundation/storage/file-storage.js';
-import { MembersService } from '../members/members.service.js';
+import { changesBetween } from './tenant-changes.js';
+import { TenantCreationService, platformFields } from './tenant-creation.service.js';
+import { brandingSchema, requireValid, tenantSettingsSchema } from './tenant-fields.js';
+import { placementErrors } from './tenant-placement.js';
 import type { Tenant } from './tenant.entity.js';
-import type { CreateTenant, ListTenants, TenantStatistics, UpdateTenant } from './tenants.dto.js';
+import type {
+  CreateTenant,
+  CreatedTenant,
+  ListTenants,
+  ReplaceTenant,
+  TenantDetails,
+  UpdateTenant,
+} from './tenants.dto.js';
 import { TenantsRepository } from './tenants.repository.js';
 
-export interface TenantDetails {
-  tenant: Tenant;
-  statistics: TenantStatistics;
-}
+const PLATFORM_FIELDS = ['name', 'type', 'parent_id', 'plan_tier'] as const;
 
 @Injectable()
 export class TenantsService {
@@ -28,8 +38,9 @@ export class TenantsService {
     private readonly tenants: TenantsRepository,
     private readonly directory: TenantDirectory,
     private readonly authorization: AuthorizationService,
-    private readonly members: MembersService,
-    private readonly storage: FileStorage,
+    private readonly creation: TenantCreationService,
+    private readonly features: FeaturesService,
+    private readonly audit: AuditService,
   ) {}
 
   /** Those that the principal is a member of; all of them where it may read the platform. */
@@ -39,84 +50,134 @@ export class TenantsService {
     return this.platformDatabase.run(tx => this.tenants.list(tx, query, all ? null : userId));
   }
 
-  /** Makes a tenant, with whoever makes it as its first owner. @throws Problem 409 `name_taken`, 422 for a parent that is none */
-  async create(input: CreateTenant): Promise<TenantDetails> {
-    const id = uuidv7();
-    const tenant = await this.platformDatabase.run(async tx => {
-      if (input.parent_id) checkParent(input, await this.tenants.findById(tx, input.parent_id));
-      const inserted = await this.tenants.insert(tx, {
-        id,
-        name: input.name,
-        displayName: input.display_name ?? input.name,
-        description: input.description ?? '',
-        type: input.type,
-        parentId: input.parent_id ?? null,
-        planTier: input.plan_tier,
-        settings: input.settings ?? {},
-        metadata: input.metadata ?? {},
-        createdBy: this.context.userId,
-      });
-      if (!inserted) throw Problem.conflict('name_taken', `The name ${input.name} is taken.`);
-      await this.members.addOwner(tx, id, this.context.userId);
-      return (await this.tenants.findById(tx, id)) as Tenant;
+  async create(input: CreateTenant): Promise<CreatedTenant> {
+    return this.creation.create(input, {
+      userId: this.context.userId,
+      platform: await this.isPlatform(),
     });
-    return { tenant, statistics: { kbCount: 0, documentCount: 0, storageBytes: 0, memberCount: 1 } };
   }
 
   get(): Promise<TenantDetails> {
     return this.tenantDatabase.run(async tx => {
       const tenant = await this.tenants.findById(tx, this.context.tenant.id);
-      if (!tenant) throw Problem.notFound('tenant');
-      return { tenant, statistics: await this.tenants.statistics(tx) };
+      if (!tenant || tenant.status === 'erasing') throw Problem.notFound('tenant');
+      const features = this.features.effective(tenant.features);
+      return { tenant, features, statistics: await this.tenants.statistics(tx) };
     });
   }
 
+  /** Changes the fields that are given; free JSON is merged. @throws Problem 403 `platform_field`, 404, 409 `name_taken`, 422 */
   update(input: UpdateTenant): Promise<TenantDetails> {
-    return this.tenantDatabase.run(async tx => {
-      const { id } = this.context.tenant;
-      await this.tenants.update(tx, id, {
-        ...(input.display_name !== undefined && { displayName: input.display_name }),
-        ...(input.description !== undefined && { description: input.description }),
-        ...(input.settings !== undefined && { settings: input.settings }),
-        ...(input.metadata !== undefined && { metadata: input.metadata }),
-      });
-      await this.directory.tenantChanged(tx, id);
-      const tenant = await this.tenants.findById(tx, id);
-      if (!tenant) throw Problem.notFound('tenant');
-      return { tenant, statistics: await this.tenants.statistics(tx) };
-    });
+    return this.change(input, tenant => ({
+      settings:
+        input.settings &&
+        requireValid(tenantSettingsSchema, mergePatch(tenant.settings, input.settings), 'settings'),
+      branding:
+        input.branding &&
+        requireValid(brandingSchema, mergePatch({ ...tenant.branding }, input.branding), 'branding'),
+      metadata:
+        input.metadata && requireValid(freeJson, mergePatch(tenant.metadata, input.metadata), 'metadata'),
+    }));
   }
 
-  /** Removes the tenant with everything of it: rows first, in one transaction, then the files that nothing names any more. */
-  async delete(): Promise<void> {
-    const { id } = this.context.tenant;
-    await this.platformDatabase.run(async tx => {
-      await this.tenants.delete(tx, id);
-      await this.directory.tenantChanged(tx, id);
-      await this.authorization.policyChanged(tx, tenantDomain(id));
-    });
-    await this.storage.deleteAll(id);
+  /** The same, with free JSON replaced. */
+  replace(input: ReplaceTenant): Promise<TenantDetails> {
+    const { settings, branding, metadata } = input;
+    return this.change(input, () => ({ settings, branding, metadata }));
   }
 
+  /** Does nothing where that is its status already. */
   async setStatus(status: 'active' | 'suspended'): Promise<TenantDetails> {
-    const { id } = this.context.tenant;
+    const { id, name } = this.context.tenant;
     await this.platformDatabase.run(async tx => {
-      await this.tenants.update(tx, id, { status });
+      if (!(await this.tenants.setStatus(tx, id, status))) return;
       await this.directory.tenantChanged(tx, id);
+      const event = {
+        action: status === 'suspended' ? 'tenant.suspended' : 'tenant.activated',
+        resource: { type: 'tenant', id },
+        details: { name },
+      };
+      this.audit.recordForTenant(tx, id, event);
+      this.audit.recordForPlatform(tx, event);
     });
     return this.get();
   }
+
+  private async change(
+    input: Omit<UpdateTenant, 'settings' | 'branding' | 'metadata'>,
+    freeFieldsOf: (tenant: Tenant) => Partial<Pick<Tenant, 'settings' | 'branding' | 'metadata'>>,
+  ): Promise<TenantDetails> {
+    const platform = PLATFORM_FIELDS.filter(field => input[field] !== undefined);
+    if (platform.length > 0 && !(await this.isPlatform())) throw platformFields(platform);
+    // The tenant's own database role cannot change what is the platform's.
+    const database = platform.length > 0 ? this.platformDatabase : this.tenantDatabase;
+    const work = async (tx: Tx) => {
+      const tenant = await this.lock(tx, input);
+      const changes = given({
+        name: input.name,
+        displayName: input.display_name,
+        description: input.description,
+        type: input.type,
+        parentId: input.parent_id,
+        planTier: input.plan_tier,
+        ...freeFieldsOf(tenant),
+      });
+      const details = changesBetween(onWire(tenant), onWire(changes));
+      if (!details) return;
+      await this.tenants.update(tx, tenant.id, changes);
+      await this.directory.tenantChanged(tx, tenant.id);
+      this.audit.record(tx, {
+        action: 'tenant.updated',
+        resource: { type: 'tenant', id: tenant.id },
+        details,
+      });
+    };
+    try {
+      await database.run(work);
+    } catch (error) {
+      if (!this.tenants.isNameTaken(error)) throw error;
+      throw Problem.conflict('name_taken', `The name ${input.name} is taken.`);
+    }
+    return this.get();
+  }
+
+  /** The context's tenant, with what it is to hang under, locked until the transaction ends. @throws Problem 404, 422 */
+  private async lock(tx: Tx, { type, parent_id }: Pick<UpdateTenant, 'type' | 'parent_id'>): Promise<Tenant> {
+    const { id } = this.context.tenant;
+    const locked = await this.tenants.lockAll(tx, parent_id ? [id, parent_id] : [id]);
+    const tenant = locked.find(found => found.id === id);
+    if (!tenant || tenant.status === 'erasing') throw Problem.notFound('tenant');
+    if (type === undefined && parent_id === undefined) return tenant;
+    const placement = {
+      id,
+      type: type ?? tenant.type,
+      parentId: parent_id === undefined ? tenant.parentId : parent_id,
+      hasChildren: await this.tenants.hasChildren(tx, id),
+    };
+    const { parentId } = placement;
+    const parent =
+      locked.find(found => found.id === parentId) ??
+      (parentId ? await this.tenants.findById(tx, parentId) : null);
+    const errors = placementErrors(placement, parent);
+    if (errors.length > 0) throw Problem.invalid(errors);
+    return tenant;
+  }
+
+  private async isPlatform(): Promise<boolean> {
+    return this.authorization.can(this.context.userId, PLATFORM_DOMAIN, 'platform:tenants');
+  }
 }
 
-function checkParent(input: CreateTenant, parent: Tenant | null): void {
-  if (!parent || parent.type !== 'organization') {
-    throw Problem.invalid([
-      { path: 'parent_id', code: 'not_an_organization', message: 'must be an organization' },
-    ]);
-  }
-  if (input.type === 'organization') {
-    throw Problem.invalid([
-      { path: 'parent_id', code: 'no_parent', message: 'an organization has no parent' },
-    ]);
-  }
+/** Without what is undefined. */
+const given = (fields: Partial<Tenant>): Partial<Tenant> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+
+/** Fields under their names on the wire. */
+function onWire(tenant: Partial<Tenant>): Record<string, unknown> {
+  const { displayName, parentId, planTier, ...rest } = tenant;
+  const renamed = { display_name: displayName, parent_id: parentId, plan_tier: planTier };
+  return {
+    ...rest,
+    ...Object.fromEntries(Object.entries(renamed).filter(([, value]) => value !== undefined)),
+  };
 }

@@ -9,15 +9,20 @@ export class User {
   @Column('text')
   email!: string;
 
+  /** Unique whatever its case. */
   @Column('text', { nullable: true })
   username!: string | null;
 
   @Column('text', { name: 'display_name' })
   displayName!: string;
 
-  /** argon2id in its own string format. Never selected unless asked for by name. */
-  @Column('text', { name: 'password_hash', select: false })
-  passwordHash!: string;
+  /** argon2id in its own string format; null until one is chosen. Never selected unless asked for by name. */
+  @Column('text', { name: 'password_hash', nullable: true, select: false })
+  passwordHash!: string | null;
+
+  /** When something that was sent to the address came back. */
+  @Column('timestamptz', { name: 'email_verified_at', nullable: true })
+  emailVerifiedAt!: Date | null;
 
   @Column('text', { name: 'avatar_url', nullable: true })
   avatarUrl!: string | null;

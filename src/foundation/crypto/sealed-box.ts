@@ -63,6 +63,16 @@ export class SealedBox {
     }
   }
 
+  /** The same value under the key that seals new ones; null where no key of the settings opens it. */
+  renew(sealed: Buffer, context: string): Buffer | null {
+    try {
+      return this.seal(this.open(sealed, context), context);
+    } catch (error) {
+      if (error instanceof SealError) return null;
+      throw error;
+    }
+  }
+
   /** Whether a value is sealed with the key that seals new ones. */
   isCurrent(sealed: Buffer): boolean {
     return sealed.subarray(1, 1 + KEY_ID_BYTES).equals(this.current.id);

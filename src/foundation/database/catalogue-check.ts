@@ -36,6 +36,9 @@ interface TableRow {
 /** Tables that hold no data of the application. */
 const EXEMPT = ['migrations'];
 
+/** Tables of which a member may see a part only: those need a restrictive policy that asks who is looking. */
+const NARROWED = ['knowledge_bases', 'kb_terms', 'documents', 'chunks', 'chunk_vectors'];
+
 /**
  * Reads from the catalogue whether row-level security stands as the code relies on it: for the roles that this process
  * runs as, and for every table. Then asks, as no tenant and as one that does not exist, for a row of each table.
@@ -102,7 +105,17 @@ function tableProblems(table: TableRow): string[] {
   else if (!table.forced)
     problems.push(`The table ${table.name} does not force row-level security on its owner.`);
   if (table.tenantColumn) problems.push(...policyProblems(table, table.tenantColumn));
+  if (NARROWED.includes(table.name) && !table.policies.some(narrowsByAccess)) {
+    problems.push(
+      `The table ${table.name} has no restrictive policy for the role ${TENANT_ROLE} that keeps members to what is granted to them.`,
+    );
+  }
   return problems;
+}
+
+/** Restrictive, for every command, and driven by who is looking. */
+function narrowsByAccess(policy: PolicyRow): boolean {
+  return !policy.permissive && policy.command === '*' && (policy.using?.includes(`'app.access'`) ?? false);
 }
 
 function policyProblems(table: TableRow, column: string): string[] {

@@ -1,4 +1,6 @@
 import { Injectable, Logger, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { LRUCache } from 'lru-cache';
+import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
@@ -6,7 +8,10 @@ import { type Tx, afterCommit } from './transaction.js';
 
 const CHANNEL = 'enclave_changes';
 const RECONNECT_MS = 500;
+/** How long this process may take to see its own commit before the notification of it counts. */
+const OWN_COMMIT_MS = 1_000;
 
+type Notification = [topic: string, key: string, origin: string, number: number];
 type Listener = (key: string) => void;
 
 /**
@@ -17,6 +22,10 @@ type Listener = (key: string) => void;
 export class ChangeFeed implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly logger = new Logger(ChangeFeed.name);
   private readonly emitter = new EventEmitter();
+  private readonly origin = randomUUID();
+  private published = 0;
+  /** Numbers of those changes of this process that its listeners have heard of. */
+  private readonly heard = new LRUCache<number, true>({ max: 10_000 });
   private client: pg.Client | null = null;
   private stopped = false;
 
@@ -27,8 +36,15 @@ export class ChangeFeed implements OnApplicationBootstrap, OnApplicationShutdown
 
   /** Announces, once the transaction commits, that what is known of `key` under `topic` is out of date. */
   async publish(tx: Tx, topic: string, key: string): Promise<void> {
-    if (this.url) await tx.query('SELECT pg_notify($1, $2)', [CHANNEL, JSON.stringify([topic, key])]);
-    afterCommit(tx, () => this.emitter.emit(topic, key));
+    const number = ++this.published;
+    if (this.url) {
+      const message = JSON.stringify([topic, key, this.origin, number]);
+      await tx.query('SELECT pg_notify($1, $2)', [CHANNEL, message]);
+    }
+    afterCommit(tx, () => {
+      this.heard.set(number, true);
+      this.emitter.emit(topic, key);
+    });
   }
 
   /**
@@ -56,14 +72,22 @@ export class ChangeFeed implements OnApplicationBootstrap, OnApplicationShutdown
       keepAlive: true,
     });
     client.on('notification', message => {
-      const [topic, key] = JSON.parse(message.payload ?? '[]') as [string, string];
-      this.emitter.emit(topic, key);
+      const [topic, key, origin, number] = JSON.parse(message.payload ?? '[]') as Notification;
+      if (origin !== this.origin) this.emitter.emit(topic, key);
+      else if (!this.heard.has(number)) this.awaitOwn(topic, key, number);
     });
     client.on('error', error => this.logger.warn(`The connection for changes failed: ${error.message}`));
     await client.connect();
     await client.query(`LISTEN ${CHANNEL}`);
     client.on('end', () => void this.reconnect(url));
     this.client = client;
+  }
+
+  /** Its own changes a process hears of in the request that makes them; unless the answer to its COMMIT was lost. */
+  private awaitOwn(topic: string, key: string, number: number): void {
+    setTimeout(() => {
+      if (!this.heard.has(number)) this.emitter.emit(topic, key);
+    }, OWN_COMMIT_MS).unref();
   }
 
   private async reconnect(url: string): Promise<void> {

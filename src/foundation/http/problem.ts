@@ -43,6 +43,11 @@ export class Problem extends Error {
       /** Further members of the problem document (RFC 9457, 3.2). */
       members?: Record<string, unknown>;
       headers?: Record<string, string>;
+      /**
+       * Whether the audit writes this answer down as a denial: every 403 does. Of another status, `{}` says that it
+       * refuses; `tenant` names what was asked for. False: whoever throws it has written more than that already.
+       */
+      denied?: { tenant?: string } | false;
     } = {},
   ) {
     super(detail);
@@ -63,6 +68,11 @@ export class Problem extends Error {
   /** The one answer for what does not exist and for what belongs to somebody else. */
   static notFound(what = 'resource'): Problem {
     return new Problem(404, 'not_found', `There is no such ${what}.`);
+  }
+
+  /** The same for a tenant, which may exist: who asked for it, and for which, is written down. */
+  static foreignTenant(reference: string): Problem {
+    return new Problem(404, 'not_found', 'There is no such tenant.', { denied: { tenant: reference } });
   }
 
   static conflict(code: string, detail: string, members?: Record<string, unknown>): Problem {

@@ -64,8 +64,7 @@ export function manageRequests(
         context: 'http',
         request_id: request.id,
         method: request.method,
-        // Without the query, in which somebody may have put a secret.
-        path: request.url.split('?', 1)[0],
+        path: loggedPath(request.url),
         route: request.routeOptions.url,
         status: reply.statusCode,
         duration_ms: Math.round(reply.elapsedTime * 100) / 100,
@@ -83,3 +82,7 @@ export function manageRequests(
     },
   };
 }
+
+/** Without the query, in which somebody may have put a secret, and without what looks like a token in the path. */
+const loggedPath = (url: string): string =>
+  (url.split('?', 1)[0] as string).replace(/(?<=\/)[\w-]{43}(?=\/|$)/g, '[hidden]');

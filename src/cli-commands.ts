@@ -1,0 +1,177 @@
+import type { INestApplicationContext } from '@nestjs/common';
+import { parseArgs } from 'node:util';
+import { startApplication } from './application.js';
+import { writeDefaultPolicy } from './core/authorization/default-policy.repository.js';
+import { baseUrlOf } from './core/mail/mail-job.service.js';
+import { passwordUrl } from './core/mail/mail-letter.js';
+import { TenantContext } from './core/tenancy/tenant-context.js';
+import { KeyRotationService } from './features/tenants/key-rotation.service.js';
+import { TenantCreationService } from './features/tenants/tenant-creation.service.js';
+import { fieldErrors } from './features/tenants/tenant-fields.js';
+import { createTenantSchema } from './features/tenants/tenants.dto.js';
+import type { Env } from './foundation/config/env.js';
+import { loadSecrets } from './foundation/crypto/secrets.js';
+import { openDatabase } from './foundation/database/data-source.js';
+import { migrate } from './foundation/database/migrate.js';
+import { Problem } from './foundation/http/problem.js';
+
+export const USAGE = `Usage: npm run cli -- <command>
+
+  migrate             Brings the database up to date.
+  rotate-keys         Seals anew what is sealed with ENCRYPTION_OLD_KEYS. Set the new ENCRYPTION_KEY in every
+                      process first, with the key of before among ENCRYPTION_OLD_KEYS.
+  tenant create       Makes a tenant, and prints its id.
+    --name NAME               lowercase letters, digits, dashes and underscores
+    --display-name TEXT
+    --description TEXT
+    --type TYPE               organization, department, project or customer
+    --parent-id ID
+    --plan-tier TIER          free, starter, pro or enterprise
+    --from-template NAME
+    --placeholder NAME=TEXT   for the template; may be given several times
+    --admin-email EMAIL       its first owner, made or found [the platform's admin]
+    --admin-username NAME
+    --admin-name TEXT
+
+On the embedded database, stop the server first.
+`;
+
+/** What was typed is no command. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** Where a command says what: results, and everything else. */
+export interface Output {
+  result(line: string): void;
+  note(line: string): void;
+}
+
+type Command = (env: Env, output: Output) => Promise<number>;
+
+/**
+ * The command that was typed.
+ *
+ * @returns runs it; resolves to the exit code
+ * @throws UsageError
+ */
+export function parseCommand(args: readonly string[]): Command {
+  const [first, second] = args;
+  if (first === 'migrate' && args.length === 1) return runMigrations;
+  if (first === 'rotate-keys' && args.length === 1) return rotateKeys;
+  if (first === 'tenant' && second === 'create') return createTenant(args.slice(2));
+  throw new UsageError(first ? `There is no command "${args.join(' ')}".` : 'Which command?');
+}
+
+async function runMigrations(env: Env, output: Output): Promise<number> {
+  const access = await openDatabase(env, loadSecrets(env).jwtSecret);
+  try {
+    const ran = await migrate(access, writeDefaultPolicy);
+    output.result(ran.length > 0 ? `Ran ${ran.join(', ')}.` : 'The database is up to date.');
+  } finally {
+    await access.close();
+  }
+  return 0;
+}
+
+function rotateKeys(env: Env, output: Output): Promise<number> {
+  return withApplication(env, output, async nest => {
+    const { variables, jobs, lost } = await nest.get(KeyRotationService, { strict: false }).run();
+    output.result(`Sealed anew: variables ${variables}, payloads of jobs ${jobs}.`);
+    for (const what of lost) output.note(`No key of the settings opens ${what}.`);
+    if (lost.length === 0) output.note('ENCRYPTION_OLD_KEYS is not needed any more.');
+    return lost.length === 0 ? 0 : 1;
+  });
+}
+
+function createTenant(args: string[]): Command {
+  const options = tenantOptions(args);
+  return (env, output) =>
+    withApplication(env, output, async nest => {
+      const { data, error } = createTenantSchema.safeParse({
+        ...options.tenant,
+        admin_user: { email: options.adminEmail ?? env.platformAdmin.email, ...options.admin },
+      });
+      if (error) throw Problem.invalid(fieldErrors(error, ''));
+      const { tenant, adminUser } = await nest
+        .get(TenantContext)
+        .runAsSystem(null, () =>
+          nest.get(TenantCreationService, { strict: false }).create(data, { userId: null, platform: true }),
+        );
+      output.result(tenant.id);
+      if (adminUser) output.note(`First owner: ${adminUser.email}`);
+      if (adminUser?.token) {
+        output.note(`To choose a password, once: ${passwordUrl(adminUser.token, baseUrlOf(env))}`);
+      }
+      return 0;
+    });
+}
+
+function tenantOptions(args: string[]) {
+  const { values } = parseOptions(args);
+  if (values.name === undefined) throw new UsageError('tenant create needs --name.');
+  const placeholders = values.placeholder?.map(text => {
+    const at = text.indexOf('=');
+    if (at < 1) throw new UsageError('--placeholder is NAME=TEXT.');
+    return [text.slice(0, at), text.slice(at + 1)] as const;
+  });
+  return {
+    tenant: {
+      name: values.name,
+      display_name: values['display-name'],
+      description: values.description,
+      type: values.type,
+      parent_id: values['parent-id'],
+      plan_tier: values['plan-tier'],
+      template: values['from-template'],
+      placeholders: placeholders && Object.fromEntries(placeholders),
+    },
+    adminEmail: values['admin-email'],
+    admin: { username: values['admin-username'], full_name: values['admin-name'] },
+  };
+}
+
+const text = { type: 'string' } as const;
+
+function parseOptions(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        name: text,
+        'display-name': text,
+        description: text,
+        type: text,
+        'parent-id': text,
+        'plan-tier': text,
+        'from-template': text,
+        placeholder: { type: 'string', multiple: true },
+        'admin-email': text,
+        'admin-username': text,
+        'admin-name': text,
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+/** Runs `work` in an application that answers no requests and works on no jobs. */
+async function withApplication(
+  env: Env,
+  output: Output,
+  work: (nest: INestApplicationContext) => Promise<number>,
+): Promise<number> {
+  // The log goes where results go: what is no fault would stand between them.
+  const logLevel = ['debug', 'info', 'trace'].includes(env.logLevel) ? 'warn' : env.logLevel;
+  const application = await startApplication({ ...env, logLevel }, { http: false, jobs: false });
+  try {
+    if (application.adminPassword) {
+      output.note(`Platform admin: ${env.platformAdmin.email}, password ${application.adminPassword}`);
+      output.note('The password was made up just now, and is shown only this once.');
+    }
+    return await work(application.nest);
+  } finally {
+    await application.close();
+  }
+}

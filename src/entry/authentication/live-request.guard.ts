@@ -1,0 +1,32 @@
+import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
+import { Reflector } from '@nestjs/core';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import { LiveRequests } from './live-requests.js';
+
+/** The last guard: whoever came this far is let in, and watched over until the answer has ended. */
+@Injectable()
+export class LiveRequestGuard implements CanActivate {
+  constructor(
+    private readonly reflector: Reflector,
+    private readonly context: TenantContext,
+    private readonly requests: LiveRequests,
+  ) {}
+
+  canActivate(execution: ExecutionContext): boolean {
+    const access = this.reflector.get<Access | undefined>(ACCESS, execution.getHandler());
+    const principal = this.context.principalOrNull;
+    if (access?.kind !== 'permission' || principal?.kind !== 'user') return true;
+    const http = execution.switchToHttp();
+    this.requests.watch({
+      request: http.getRequest<FastifyRequest>(),
+      reply: http.getResponse<FastifyReply>(),
+      userId: principal.userId,
+      sessionId: principal.sessionId,
+      tenantId: this.context.tenantOrNull?.id ?? null,
+      permission: access.permission,
+    });
+    return true;
+  }
+}

@@ -1,0 +1,53 @@
+import { Injectable } from '@nestjs/common';
+import { BackgroundJobs } from '../../core/jobs/background-jobs.service.js';
+import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import { TenantVariablesService } from './tenant-variables.service.js';
+import { TenantsRepository } from './tenants.repository.js';
+
+const TENANTS_AT_ONCE = 500;
+
+export interface KeyRotation {
+  /** How many values were sealed anew. */
+  variables: number;
+  jobs: number;
+  /** What no key of the settings opens, by name. */
+  lost: string[];
+}
+
+/** Seals with the present key whatever is sealed with one of before, so that those can be thrown away. */
+@Injectable()
+export class KeyRotationService {
+  constructor(
+    private readonly context: TenantContext,
+    private readonly database: PlatformDatabase,
+    private readonly tenants: TenantsRepository,
+    private readonly variables: TenantVariablesService,
+    private readonly jobs: BackgroundJobs,
+  ) {}
+
+  /** May run beside the servers, and again after it was cut off. */
+  async run(): Promise<KeyRotation> {
+    let variables = 0;
+    const lost: string[] = [];
+    for await (const tenant of this.everyTenant()) {
+      const renewed = await this.context.runAsSystem(tenant, () => this.variables.reseal());
+      variables += renewed.count;
+      lost.push(...renewed.lost.map(name => `the variable ${name} of the tenant ${tenant.name}`));
+    }
+    const jobs = await this.jobs.resealPayloads();
+    lost.push(...jobs.lost.map(id => `the job ${id}`));
+    return { variables, jobs: jobs.count, lost };
+  }
+
+  private async *everyTenant(): AsyncGenerator<{ id: string; name: string }> {
+    for (let after: string | null = null; ;) {
+      const page: Array<{ id: string; name: string }> = await this.database.run(tx =>
+        this.tenants.namesAfter(tx, after, TENANTS_AT_ONCE),
+      );
+      yield* page;
+      after = page.at(-1)?.id ?? null;
+      if (after === null) return;
+    }
+  }
+}
