@@ -16,6 +16,8 @@ interface Benchmark {
 
 const BENCHMARKS: Record<string, Benchmark> = {
   authorization: { about: 'AuthorizationService.can, cold and warm', quick: true },
+  audit: { about: 'What the audit costs twenty writers of one tenant: needs a server', quick: true },
+  scale: { about: '100 and 10,000 tenants side by side: needs a server', quick: false },
   startup: { about: 'Time until ready and idle memory, embedded and on a server', quick: true },
   search: { about: 'Search through the whole stack against a bare Fastify + pg endpoint', quick: true },
   'retrieval-quality': { about: 'nDCG, MRR and answers on judged collections: needs <folder>', quick: false },

@@ -128,9 +128,8 @@ export class CreateGroupsAndGrants1763800300000 implements MigrationInterface {
 
 /** A chunk carries its document's flag, so that a search needs no look at the documents; triggers keep the two the same. */
 async function copyRestriction(runner: QueryRunner): Promise<void> {
-  for (const table of ['chunks', 'chunk_vectors']) {
-    await runner.query(`ALTER TABLE ${table} ADD COLUMN restricted boolean NOT NULL DEFAULT false`);
-  }
+  await runner.query('ALTER TABLE chunks ADD COLUMN restricted boolean NOT NULL DEFAULT false');
+  await rebuildVectors(runner);
   await runner.query(`
     CREATE FUNCTION copy_restriction_to_chunk() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
     BEGIN
@@ -175,4 +174,36 @@ async function countRestricted(runner: QueryRunner): Promise<void> {
     CREATE TRIGGER documents_restricted_deleted AFTER DELETE ON documents
     FOR EACH ROW WHEN (OLD.restricted) EXECUTE FUNCTION count_restricted_documents();
   `);
+}
+
+/**
+ * Adds the flag to `chunk_vectors` in front of the vectors, which PostgreSQL would have to walk past in every row of a
+ * scan to reach a column behind them (0.15 µs a row).
+ */
+async function rebuildVectors(runner: QueryRunner): Promise<void> {
+  await runner.query(`
+    -- The owner reads the old rows, whatever their tenant; the table goes before the transaction ends.
+    ALTER TABLE chunk_vectors NO FORCE ROW LEVEL SECURITY;
+    ALTER TABLE chunk_vectors RENAME TO chunk_vectors_before;
+    CREATE TABLE chunk_vectors (
+      chunk_id uuid NOT NULL,
+      tenant_id uuid NOT NULL,
+      kb_id uuid NOT NULL,
+      document_id uuid NOT NULL,
+      restricted boolean NOT NULL DEFAULT false,
+      length integer NOT NULL,
+      embedding halfvec NOT NULL,
+      lexical sparsevec NOT NULL
+    ) WITH (toast_tuple_target = 8160);
+    INSERT INTO chunk_vectors (chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical)
+      SELECT chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical FROM chunk_vectors_before;
+    DROP TABLE chunk_vectors_before;
+    ALTER TABLE chunk_vectors
+      ADD PRIMARY KEY (chunk_id),
+      ADD FOREIGN KEY (chunk_id, tenant_id) REFERENCES chunks (id, tenant_id) ON DELETE CASCADE,
+      ADD FOREIGN KEY (document_id, kb_id, tenant_id) REFERENCES documents (id, kb_id, tenant_id) ON DELETE CASCADE;
+    CREATE INDEX chunk_vectors_kb_id_idx ON chunk_vectors (kb_id);
+    CREATE INDEX chunk_vectors_document_id_idx ON chunk_vectors (document_id);
+  `);
+  await isolateByTenant(runner, 'chunk_vectors');
 }

@@ -33,7 +33,9 @@ beforeAll(async () => {
   app = await startTestApplication();
   acme = await app.createTenant('acme');
   owner = await app.createMember('acme', 'owner');
-  [listed, grouped, outsider] = await Promise.all([1, 2, 3].map(() => app.createMember('acme', 'editor')));
+  listed = await app.createMember('acme', 'editor');
+  grouped = await app.createMember('acme', 'editor');
+  outsider = await app.createMember('acme', 'editor');
   group = (await expectStatus(201, owner.client.post('/tenants/acme/groups', { name: 'Board' }))).body.id;
   await addTo(group, grouped);
   open = await app.addText('acme', 'The canteen opens at noon. Everybody may know the merger of menus.');
@@ -341,13 +343,14 @@ describe('the database itself', () => {
       work,
     );
   const tables = { documents: 'id', chunks: 'document_id', chunk_vectors: 'document_id' };
-  const seen = (tx: Tx) =>
-    Promise.all(
-      Object.entries(tables).map(async ([table, column]) => {
-        const rows: unknown[] = await tx.query(`SELECT 1 FROM ${table} WHERE ${column} = $1`, [secret.id]);
-        return rows.length > 0;
-      }),
-    );
+  const seen = async (tx: Tx) => {
+    const found: boolean[] = [];
+    for (const [table, column] of Object.entries(tables)) {
+      const rows: unknown[] = await tx.query(`SELECT 1 FROM ${table} WHERE ${column} = $1`, [secret.id]);
+      found.push(rows.length > 0);
+    }
+    return found;
+  };
 
   it('shows the rows of a restricted document to its readers alone', async () => {
     expect(await entering(outsider.id, seen)).toEqual([false, false, false]);
@@ -398,13 +401,14 @@ describe('the database itself', () => {
 
   it('hides a closed knowledge base with all that is in it', async () => {
     await expectStatus(200, owner.client.patch(DOCS, { visibility: 'granted' }));
-    const all = (tx: Tx) =>
-      Promise.all(
-        ['knowledge_bases', 'documents', 'chunks', 'chunk_vectors', 'kb_terms'].map(async table => {
-          const [{ count }] = await tx.query(`SELECT count(*)::int AS count FROM ${table}`);
-          return (count as number) > 0;
-        }),
-      );
+    const all = async (tx: Tx) => {
+      const found: boolean[] = [];
+      for (const table of ['knowledge_bases', 'documents', 'chunks', 'chunk_vectors', 'kb_terms']) {
+        const [{ count }] = await tx.query(`SELECT count(*)::int AS count FROM ${table}`);
+        found.push((count as number) > 0);
+      }
+      return found;
+    };
     expect(await entering(outsider.id, all)).toEqual([false, false, false, false, false]);
     expect(await entering(owner.id, all, [], 'all')).toEqual([true, true, true, true, true]);
     await expectStatus(201, owner.client.post(`${DOCS}/grants`, { group_id: group, role: 'viewer' }));

@@ -139,8 +139,21 @@ describe('an invitation', () => {
       expect(refused.body.errors).toMatchObject([{ path: field, code: 'account_exists' }]);
     }
     expect((await user.client.get('/tenants')).body.total).toBe(0);
-    const { body } = await expectStatus(200, accept(token));
+    // Whoever made the account may not be who reads the mail: only both together are the invited person.
+    const stranger = await app.createUser();
+    expectProblem(await accept(token), 403, 'account_unproven');
+    const path = `/invitations/${token}/accept`;
+    expectProblem(await stranger.client.post(path, {}), 403, 'account_unproven');
+    expectProblem(await user.client.withToken('no token').post(path, {}), 403, 'account_unproven');
+    const { body } = await expectStatus(200, user.client.post(path, {}));
     expect(body).toMatchObject({ user: { id: user.id, email: user.email }, created: false });
+    // From now on the address is proven, and a token alone will do.
+    await app.createTenant('proven');
+    await expectStatus(
+      201,
+      app.admin.post('/tenants/proven/invitations', { email: user.email, role: 'viewer' }),
+    );
+    await expectStatus(200, accept(await tokenFor(user.email, 2)));
     expect((await user.client.get('/tenants/club')).status).toBe(200);
     await signIn(app.anonymous, user);
   });
@@ -350,7 +363,11 @@ describe('a token', () => {
       200,
       app.admin.patch(`/tenants/club/members/${suspended.id}`, { status: 'suspended' }),
     );
-    expectProblem(await accept(third.token), 409, 'already_member');
+    expectProblem(
+      await suspended.client.post(`/invitations/${third.token}/accept`, {}),
+      409,
+      'already_member',
+    );
     expectProblem(await suspended.client.get('/tenants/club'), 404, 'not_found');
     expectProblem(
       await app.admin.post(`/tenants/club/invitations/${third.id}/resend`),
@@ -445,7 +462,8 @@ describe('whoever invites', () => {
 });
 
 it('tries of one address are counted', async () => {
-  await app.restart({ AUTH_RATE_LIMIT_PER_MINUTE: '3' });
+  await app.close();
+  app = await startTestApplication({ AUTH_RATE_LIMIT_PER_MINUTE: '3' });
   for (let attempt = 0; attempt < 3; attempt++) {
     expectProblem(await app.anonymous.get(`/invitations/${'A'.repeat(43)}`), 404, 'not_found');
   }

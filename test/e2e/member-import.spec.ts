@@ -94,7 +94,7 @@ describe('a list of people', () => {
     ).toBeLessThan(300);
     await signIn(app.anonymous, { email: 'dev1@example.com', password });
     const toKnown = await mails.waitFor('known@example.com');
-    expect(() => tokenIn(toKnown)).toThrow();
+    expect(() => tokenIn(toKnown)).toThrow(/no token/);
 
     const added = (await auditOf(app, 'club')).filter(entry => entry.details['import'] !== undefined);
     expect(added.map(({ action, details }) => [action, details['email'], details['roles']])).toEqual(
@@ -417,24 +417,24 @@ describe('a long list', () => {
       expect(outcomeOf(3_999)).toMatchObject({ outcome: 'skipped', errors: [{ code: 'username_taken' }] });
     }
   });
+});
 
-  it('of members is the same from either end, page by page', async () => {
-    const pages = async (sort: string) => {
-      const emails: string[] = [];
-      const count = Math.ceil((await total('', 'crowd')) / 100);
-      for (let page = 1; page <= count + 1; page++) {
-        const { body } = await expectStatus(
-          200,
-          app.admin.get(`/tenants/crowd/members?page_size=100&page=${page}&sort=${sort}`),
-        );
-        emails.push(...body.items.map((item: { email: string }) => item.email));
-      }
-      return emails;
-    };
-    for (const sort of ['joined_at', 'email']) {
-      const upwards = await pages(sort);
-      expect(new Set(upwards).size).toBe(await total('', 'crowd'));
-      expect(await pages(`-${sort}`)).toEqual(upwards.toReversed());
+it('the list of members is the same from either end, page by page', async () => {
+  const pages = async (sort: string) => {
+    const emails: string[] = [];
+    const count = Math.ceil((await total()) / 7);
+    for (let page = 1; page <= count + 1; page++) {
+      const { body } = await expectStatus(
+        200,
+        app.admin.get(`/tenants/club/members?page_size=7&page=${page}&sort=${sort}`),
+      );
+      emails.push(...body.items.map((item: { email: string }) => item.email));
     }
-  });
+    return emails;
+  };
+  for (const sort of ['joined_at', 'email']) {
+    const upwards = await pages(sort);
+    expect(new Set(upwards).size).toBe(await total());
+    expect(await pages(`-${sort}`)).toEqual(upwards.toReversed());
+  }
 });

@@ -22,7 +22,6 @@ beforeAll(async () => {
     LLM_BASE_URL: model.url,
     LLM_API_KEY: 'key-of-the-test',
     LLM_MODEL: 'stub-chat',
-    LOG_LEVEL: 'error',
     FEATURES: JSON.stringify({ invitation_days: 5, custom_roles: false }),
   });
   tenantId = (await app.createTenant('acme')).id;
@@ -90,7 +89,6 @@ describe('features', () => {
     [{ features: { invitations: 'yes' } }, 'features.invitations'],
     [{ features: { invitation_days: 0 } }, 'features.invitation_days'],
     [{ features: { default_kb_visibility: 'nobody' } }, 'features.default_kb_visibility'],
-    [{ features: { constructor: true } }, 'features.constructor'],
     [{ invitations: true }, 'features'],
   ])('refuse %j', async (body, field) => {
     const answer = await admin.put(path, body);
@@ -130,12 +128,6 @@ describe('features', () => {
     expect(model.requests.chat).toBe(before);
     await expectStatus(200, admin.put(path, { features: { generated_answers: null } }));
     expect((await ask()).model).toBe('stub-chat');
-  });
-
-  it('of the platform are checked at the start', async () => {
-    const start = startTestApplication({ LOG_LEVEL: 'error', FEATURES: '{"teleport": true}' });
-    await expect(start).rejects.toThrow(/FEATURES names teleport, which is no feature/);
-    await expect(start).rejects.toBeInstanceOf(SettingsError);
   });
 });
 
@@ -370,5 +362,13 @@ describe('the configuration', () => {
       llm_max_tokens: { value: 13 },
       cosine_threshold: { value: 0.14 },
     });
+  });
+});
+
+describe('the platform’s features', () => {
+  it('stop the start where they are none', async () => {
+    const start = startTestApplication({ FEATURES: '{"teleport": true}' });
+    await expect(start).rejects.toThrow(/FEATURES names teleport, which is no feature/);
+    await expect(start).rejects.toBeInstanceOf(SettingsError);
   });
 });

@@ -1,18 +1,57 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { BUILT_IN_ROLES } from '../../src/core/authorization/permissions.js';
 import { type GuardedRoute, RouteAccess } from '../../src/core/authorization/route-access.js';
 import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
-import { type TestApplication, startTestApplication } from '../setup/application.js';
+import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
 import type { Answer, Client } from '../setup/client.js';
 import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
 import { asSuperuser } from '../setup/superuser.js';
 
 /** What a path of one tenant may name. */
 type Ids = Record<string, string>;
+
+/** Where a body names members or groups that are to be let in; with what stands in the place of the example's. */
+const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<string, unknown>]> = [
+  ['POST /tenants/:tenant/groups/:group/members', 'user_id', id => ({ user_id: id, user_ids: undefined })],
+  ['POST /tenants/:tenant/groups/:group/members', 'user_ids', id => ({ user_ids: [id] })],
+  ['POST /tenants/:tenant/kbs/:kb/grants', 'user_id', id => ({ user_id: id })],
+  ['POST /tenants/:tenant/kbs/:kb/grants', 'group_id', id => ({ user_id: undefined, group_id: id })],
+  [
+    'PUT /tenants/:tenant/kbs/:kb/grants',
+    'grants.user_id',
+    id => ({ grants: [{ user_id: id, role: 'viewer' }] }),
+  ],
+  [
+    'PUT /tenants/:tenant/kbs/:kb/grants',
+    'grants.group_id',
+    id => ({ grants: [{ group_id: id, role: 'viewer' }] }),
+  ],
+  [
+    'PUT /tenants/:tenant/kbs/:kb/documents/:document/acl',
+    'acl.members',
+    id => ({ acl: { members: [id], groups: [] } }),
+  ],
+  [
+    'PUT /tenants/:tenant/kbs/:kb/documents/:document/acl',
+    'acl.groups',
+    id => ({ acl: { members: [], groups: [id] } }),
+  ],
+  [
+    'POST /tenants/:tenant/kbs/:kb/documents/text',
+    'acl.members',
+    id => ({ acl: { members: [id], groups: [] } }),
+  ],
+  [
+    'POST /tenants/:tenant/kbs/:kb/documents/text',
+    'acl.groups',
+    id => ({ acl: { members: [], groups: [id] } }),
+  ],
+];
 
 let app: TestApplication;
 let routes: GuardedRoute[];
@@ -52,27 +91,45 @@ describe('a path', () => {
     expect([...parameters].filter(name => !(name in a))).toEqual([]);
   });
 
-  it.each(['tenant', 'tenant name', 'kb', 'kb slug', 'document', 'user'])(
-    'with the foreign %s is answered as if it named nothing',
-    async kind => {
-      const parameter = kind.split(' ', 1)[0] as string;
-      for (const route of routes.filter(candidate => parametersOf(candidate).includes(parameter))) {
-        // The platform admin may enter both tenants, but finds nothing of one in the other.
-        for (const [who, client] of credentials) {
-          if (parameter === 'tenant' && who === 'platform admin') continue;
-          // Below a foreign tenant stands what really is there; below one's own only the one parameter is foreign.
-          const base = parameter === 'tenant' ? a : b;
-          const foreign = await call(client, route, { ...base, [parameter]: a[kind] as string });
-          const unknown = await call(client, route, { ...base, [parameter]: nameOfNothing(kind) });
-          expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
-          expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
-          const mayTry =
-            parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
-          if (mayTry) expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
-        }
+  it.each([
+    'tenant',
+    'tenant name',
+    'kb',
+    'kb slug',
+    'document',
+    'user',
+    'role',
+    'group',
+    'grant',
+    'invitation',
+    'variable',
+    'job',
+    'session',
+  ])('with the foreign %s is answered as if it named nothing', async kind => {
+    const parameter = kind.split(' ', 1)[0] as string;
+    for (const route of routes.filter(candidate => parametersOf(candidate).includes(parameter))) {
+      // The platform admin may enter both tenants, but finds nothing of one in the other.
+      for (const [who, client] of credentials) {
+        if (parameter === 'tenant' && who === 'platform admin') continue;
+        // The platform admin made both tenants, and asked for that job.
+        if (parameter === 'job' && who === 'platform admin') continue;
+        // What is not there yet is made under this name in one's own tenant.
+        if (parameter === 'variable' && route.method === 'PUT') continue;
+        // Users belong to the installation, whose people may see all of them.
+        if (route.permission?.startsWith('platform:') && who === 'platform admin') continue;
+        // Below a foreign tenant stands what really is there; below one's own only the one parameter is foreign.
+        const base = parameter === 'tenant' ? a : b;
+        const foreign = await call(client, route, { ...base, [parameter]: a[kind] as string });
+        const unknown = await call(client, route, { ...base, [parameter]: nameOfNothing(kind) });
+        expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
+        expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
+        const mayTry =
+          parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
+        if (mayTry && !route.permission?.startsWith('platform:'))
+          expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
       }
-    },
-  );
+    }
+  });
 
   it('that mixes the parts of both tenants leads nowhere', async () => {
     const owner = credentials.get('owner') as Client;
@@ -124,13 +181,28 @@ describe('a tenant named beside the path', () => {
 describe('an id in a body', () => {
   it('stands in no field that these tests do not know', () => {
     const fields = [...bodies].flatMap(([key, names]) => names.map(name => `${key} ${name}`));
-    expect(fields.toSorted()).toEqual([
-      // Users belong to the installation; a tenant may take in any of them.
-      'POST /tenants parent_id',
-      'POST /tenants/:tenant/kbs/:kb/query filter.document_ids',
-      'POST /tenants/:tenant/kbs/:kb/search filter.document_ids',
-      'POST /tenants/:tenant/members user_id',
-    ]);
+    expect(fields.toSorted()).toEqual(
+      [
+        // Users belong to the installation; a tenant may take in any of them.
+        'PATCH /tenants/:tenant parent_id',
+        'POST /tenants parent_id',
+        ...GRANTEES.map(([key, field]) => `${key} ${field}`),
+        'POST /tenants/:tenant/kbs/:kb/query filter.document_ids',
+        'POST /tenants/:tenant/kbs/:kb/search filter.document_ids',
+        'POST /tenants/:tenant/members user_id',
+        'PUT /tenants/:tenant parent_id',
+      ].toSorted(),
+    );
+  });
+
+  it.each(GRANTEES)('%s %s takes in nobody of another tenant', async (key, field, body) => {
+    const route = routes.find(candidate => keyOf(candidate) === key) as GuardedRoute;
+    for (const who of ['owner', 'platform admin']) {
+      const send = (id: string) => call(credentials.get(who) as Client, route, b, { fields: body(id) });
+      const foreign = await send(a[/group/.test(field) ? 'group' : 'user'] as string);
+      expectSame(foreign, await send(randomUUID()), `${who}: ${key}`);
+      expect([404, 422], `${who}: ${key}`).toContain(foreign.status);
+    }
   });
 
   it('finds nothing of another tenant’s documents', async () => {
@@ -173,7 +245,8 @@ describe('what one’s own tenant shows', () => {
           secrets.filter(id => text.includes(id)),
           `${who}: ${keyOf(route)}`,
         ).toEqual([]);
-        if (who === 'owner' && !route.permission?.startsWith('platform:'))
+        // The job that the fixture knows is somebody else's.
+        if (who === 'owner' && !route.permission?.startsWith('platform:') && route.path !== '/jobs/:job')
           expect(answer.status, keyOf(route)).toBe(200);
       }
     }
@@ -193,6 +266,17 @@ async function createTenant(name: string): Promise<Ids> {
   await app.settled(name, document.id, slug);
   await app.addText(name, `The warranty of the ${name} lasts two years.`);
   const member = await app.createMember(name, 'viewer');
+  const made = async (path: string, body: unknown) =>
+    (await expectStatus(201, app.admin.post(`/tenants/${name}${path}`, body))).body;
+  const role = await made('/roles', { name: `support-of-${name}`, permissions: ['tenant:read'] });
+  const group = await made('/groups', { name: `Group of ${name}` });
+  await app.admin.post(`/tenants/${name}/groups/${group.id}/members`, { user_id: member.id });
+  const grant = await made(`/kbs/${slug}/grants`, { group_id: group.id, role: 'editor' });
+  const invitation = await made('/invitations', { email: `guest-of-${name}@example.com`, role: 'viewer' });
+  const variable = `KEY_OF_${name.toUpperCase()}`;
+  await app.admin.put(`/tenants/${name}/variables/${variable}`, { value: 'a secret' });
+  await app.admin.post('/tenant-templates', { name: `template-of-${name}` });
+  const sessions = await expectStatus(200, member.client.get('/auth/sessions'));
   return {
     tenant: tenant.id,
     'tenant name': name,
@@ -200,11 +284,30 @@ async function createTenant(name: string): Promise<Ids> {
     'kb slug': slug,
     document: document.id,
     user: member.id,
+    role: role.name,
+    group: group.id,
+    grant: grant.id,
+    invitation: invitation.id,
+    variable,
+    template: `template-of-${name}`,
+    session: sessions.body.items[0].id,
+    job: await settledJob(tenant.id),
+    token: 'no-such-token',
   };
 }
 
+/** The e-mail of the invitation, once it has been sent: until then its row changes by itself. */
+async function settledJob(tenantId: string): Promise<string> {
+  for (let waited = 0; waited < 20_000; waited += 50) {
+    const ended = (await rowsOf(tenantId))['jobs']?.find(row => row.includes(',succeeded,'));
+    if (ended) return ended.slice(1, 37);
+    await sleep(50);
+  }
+  throw new Error('The e-mail of the invitation has not been sent in 20 s.');
+}
+
 const nameOfNothing = (kind: string): string =>
-  / (name|slug)$/.test(kind) ? `no-such-${randomUUID().slice(0, 8)}` : randomUUID();
+  / (name|slug)$|^(role|variable)$/.test(kind) ? `no-such-${randomUUID().slice(0, 8)}` : randomUUID();
 
 const keyOf = ({ method, path }: GuardedRoute): string => `${method} ${path}`;
 

@@ -106,7 +106,7 @@ const HOSTILE: Array<Record<string, unknown>> = [
   { long: 'ü'.repeat(100_000), quotes: `'"\\'' \\" \\\\ $1 $$ %`, slash: '</script>' },
   { control: Array.from({ length: 0x20 }, (_, code) => String.fromCharCode(code)).join('') },
   { 'k\0ey': 'a\0b', lone: '\uD800x\uDC00', '\uD83E': 1, pair: '\uD83E\uDD89' },
-  { __proto__: null, ['__proto__']: { a: 1 }, constructor: 'x', toString: 'x', toJSON: 'x' },
+  { ...(JSON.parse('{"__proto__": {"a": 1}}') as object), constructor: 'x', toString: 'x', toJSON: 'x' },
   { date: new Date(0), missing: undefined, nothing: null, infinite: Infinity, '': '', ' ': ' ' },
 ];
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TEST_SECRET, type TestDatabase, createTestDatabase } from '../../../test/setup/database.js';
+import { asSuperuser } from '../../../test/setup/superuser.js';
 import { type Env, parseEnv } from '../../foundation/config/env.js';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import { type DatabaseAccess, openDatabase } from '../../foundation/database/data-source.js';
@@ -69,6 +70,9 @@ const assign = (user: string, role: string, to = domain) =>
   database.run(tx => authorization.assignRole(tx, user, role, to));
 const remove = (user: string, role: string, from = domain) =>
   database.run(tx => authorization.removeRole(tx, user, role, from));
+
+const superuser = (statement: string, values: unknown[]) =>
+  asSuperuser(env, dataSource, client => client.query(statement, values));
 
 async function userWith(role: string, to = domain): Promise<string> {
   const user = randomUUID();
@@ -157,10 +161,89 @@ describe('the roles of the platform', () => {
     expect(await authorization.can(admin, domain, 'tenant:delete')).toBe(false);
   });
 
-  it('come from no role of a tenant with the same name', async () => {
-    const impostor = await userWith('platform_admin');
+  it('come from no role of a tenant with the same name, which the database refuses', async () => {
+    const impostor = randomUUID();
+    for (const role of ['platform_admin', 'platform_auditor', 'self']) {
+      await expect(assign(impostor, role)).rejects.toThrow(/casbin_rule_tenant_roles/);
+      await expect(
+        database.run(tx => authorization.defineRole(tx, role, domain, ['kb:read'])),
+      ).rejects.toThrow(/casbin_rule_tenant_roles/);
+    }
     expect(await authorization.permissionsOf(impostor, PLATFORM_DOMAIN)).toEqual([]);
-    expect(await authorization.permissionsOf(impostor, await createDomain())).toEqual([]);
+    expect(await authorization.permissionsOf(impostor, domain)).toEqual([]);
+  });
+});
+
+describe('one knowledge base', () => {
+  let tenantId: string;
+  /** Ids by slug. */
+  let kbs: Record<'open' | 'closed', string>;
+
+  beforeEach(async () => {
+    tenantId = domain.slice('tenant_'.length);
+    kbs = { open: randomUUID(), closed: randomUUID() };
+    await superuser(
+      `INSERT INTO knowledge_bases (id, tenant_id, name, slug, visibility)
+       VALUES ($1, $3, 'Open', 'open', 'tenant'), ($2, $3, 'Closed', 'closed', 'granted')`,
+      [kbs.open, kbs.closed, tenantId],
+    );
+  });
+
+  async function member(
+    role: string,
+    grants: Partial<Record<'open' | 'closed', string>> = {},
+  ): Promise<string> {
+    const user = await userWith(role);
+    await superuser(`INSERT INTO users (id, email, display_name, password_hash) VALUES ($1, $2, '', '')`, [
+      user,
+      `${user}@example.com`,
+    ]);
+    await superuser('INSERT INTO members (tenant_id, user_id) VALUES ($1, $2)', [tenantId, user]);
+    for (const [kb, granted] of Object.entries(grants)) {
+      await superuser(
+        'INSERT INTO kb_grants (id, tenant_id, kb_id, user_id, role) VALUES (gen_random_uuid(), $1, $2, $3, $4)',
+        [tenantId, kbs[kb as 'open' | 'closed'], user, granted],
+      );
+    }
+    return user;
+  }
+
+  it('is widened by a grant where it is open, and ruled by it where it is closed', async () => {
+    const viewer = await member('viewer', { open: 'editor', closed: 'viewer_readonly' });
+    for (const kb of ['open', kbs.open, kbs.open.toUpperCase()]) {
+      expect(await authorization.canInKb(viewer, tenantId, kb, 'document:create')).toBe(true);
+      expect(await authorization.canInKb(viewer, tenantId, kb, 'graph:read')).toBe(true);
+      expect(await authorization.canInKb(viewer, tenantId, kb, 'chat:read_all')).toBe(false);
+    }
+    for (const kb of ['closed', kbs.closed, kbs.closed.toUpperCase()]) {
+      expect(await authorization.canInKb(viewer, tenantId, kb, 'query:run')).toBe(true);
+      expect(await authorization.canInKb(viewer, tenantId, kb, 'kb:read')).toBe(false);
+    }
+    expect(await authorization.can(viewer, domain, 'document:create')).toBe(false);
+    const admin = await member('admin', { closed: 'viewer_readonly' });
+    expect(await authorization.canInKb(admin, tenantId, 'closed', 'kb:delete')).toBe(true);
+  });
+
+  it('is one in which a role may be given or not', async () => {
+    const editor = await member('editor', { closed: 'viewer' });
+    expect(await authorization.outranksInKb(editor, 'editor', tenantId, 'open')).toBe(true);
+    expect(await authorization.outranksInKb(editor, 'admin', tenantId, 'open')).toBe(false);
+    expect(await authorization.outranksInKb(editor, 'viewer', tenantId, 'closed')).toBe(true);
+    expect(await authorization.outranksInKb(editor, 'editor', tenantId, 'closed')).toBe(false);
+  });
+
+  it('counts for a member who is suspended as little as the roles do', async () => {
+    const viewer = await member('viewer', { open: 'editor' });
+    expect(await authorization.rolesOf(viewer, tenantId)).toEqual({ tenant: ['viewer'], platform: [] });
+    expect(await authorization.kbsGranted(viewer, tenantId, 'document:create')).toEqual([kbs.open]);
+    await superuser(`UPDATE members SET status = 'suspended' WHERE user_id = $1`, [viewer]);
+    await database.run(tx => authorization.policyChanged(tx, domain));
+    await vi.waitFor(async () =>
+      expect(await authorization.canInKb(viewer, tenantId, 'open', 'document:create')).toBe(false),
+    );
+    expect(await authorization.canInKb(viewer, tenantId, 'open', 'query:run')).toBe(false);
+    expect(await authorization.kbsGranted(viewer, tenantId, 'kb:read')).toEqual([]);
+    expect(await authorization.rolesOf(viewer, tenantId)).toEqual({ tenant: [], platform: [] });
   });
 });
 

@@ -6,7 +6,13 @@ import { PERMISSIONS, type Permission, domainKind } from './permissions.js';
 export const ACCESS = 'access';
 
 /** What a route says about who may call it. A route that says nothing stops the start. */
-export type Access = { kind: 'public' } | { kind: 'permission'; permission: Permission };
+export type Access =
+  | {
+      kind: 'public';
+      /** Whether the route wants to know who calls, where the request says so. */
+      recognizes: boolean;
+    }
+  | { kind: 'permission'; permission: Permission };
 
 /** Guards a route with a permission, asked for in that permission's kind of domain, and says so in the API document. */
 export function RequirePermission(permission: Permission): MethodDecorator {
@@ -19,10 +25,15 @@ export function RequirePermission(permission: Permission): MethodDecorator {
   );
 }
 
-/** Opens a route to everybody. */
-export function Public(): MethodDecorator {
+/**
+ * Opens a route to everybody.
+ *
+ * @param options.recognizes takes a credential, too; one that is not valid counts as none
+ */
+export function Public({ recognizes = false } = {}): MethodDecorator {
   return applyDecorators(
-    SetMetadata(ACCESS, { kind: 'public' } satisfies Access),
+    SetMetadata(ACCESS, { kind: 'public', recognizes } satisfies Access),
+    ...(recognizes ? [ApiBearerAuth()] : []),
     ApiExtension('x-permission', { permission: null, domain: null, description: 'Public' }),
   );
 }

@@ -26,9 +26,10 @@ export class AuthenticationGuard implements CanActivate {
     const http = execution.switchToHttp();
     const request = http.getRequest<FastifyRequest>();
     this.context.setRequest({ id: request.id, ip: request.ip });
-    if (access?.kind === 'public') return true;
+    if (access?.kind === 'public' && !(access.recognizes && request.headers.authorization)) return true;
     const principal = await this.authenticate(request, http.getResponse<FastifyReply>());
     if (!principal) {
+      if (access?.kind === 'public') return true;
       throw request.headers.authorization !== undefined
         ? Problem.unauthorized('invalid_token', 'The access token is not valid, has expired, or was revoked.')
         : Problem.unauthorized(

@@ -252,7 +252,7 @@ const toDetails = (kbId: string, { userId, groupId }: Grantee) => ({
 
 /** What a rank was compared with. */
 const fingerprint = (kb: KnowledgeBase, grants: readonly Grant[]): string =>
-  JSON.stringify([kb.visibility, grants.map(grant => [grant.id, grant.role]).toSorted()]);
+  JSON.stringify([kb.visibility, grants.map(grant => `${grant.id} ${grant.role}`).toSorted()]);
 
 function requireDistinct(wanted: readonly WantedGrant[]): void {
   if (wanted.length > MOST_GRANTS) {

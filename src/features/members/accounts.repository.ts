@@ -10,6 +10,8 @@ export interface Account {
   language: string;
   isActive: boolean;
   hasPassword: boolean;
+  /** Somebody with this account has shown to read the mail of its address. */
+  emailVerified: boolean;
 }
 
 export interface NewAccount {
@@ -23,7 +25,7 @@ export interface NewAccount {
 }
 
 const COLUMNS = `id, email, display_name AS "displayName", username, language, is_active AS "isActive",
-  password_hash IS NOT NULL AS "hasPassword"`;
+  password_hash IS NOT NULL AS "hasPassword", email_verified_at IS NOT NULL AS "emailVerified"`;
 
 /** Accounts of people who join, many at a time. In transactions of the platform. */
 @Injectable()

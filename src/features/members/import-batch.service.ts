@@ -114,8 +114,8 @@ export class ImportBatchService {
     const joined = await this.join(tx, placed, order);
     const former = await this.formerJoins(tx, placed, joined, order);
     for (const { row, account } of placed) {
-      const own = joined.has(account.id) || former.has(account.id);
       const made = created.has(account.id) || account.id === row.id;
+      const own = made || joined.has(account.id) || former.has(account.id);
       results.push(toImportedRow(row, own ? (made ? 'created' : 'added') : 'unchanged', account.id));
     }
     return results;

@@ -36,11 +36,13 @@ export class InvitationAnswersController {
 
   @Post('accept')
   @HttpCode(200)
-  @Public()
+  @Public({ recognizes: true })
   @ApiOperation({
     summary: 'Accept an invitation',
     description:
-      'With the account of the invited address. Where it has none yet, one is made, with the password of the body.',
+      'With the account of the invited address. Where it has none yet, one is made, with the password of the body. ' +
+      'Anybody may have made an account with an address that is not theirs: where it has not been proven yet, accept ' +
+      'signed in to it (Authorization: Bearer …), or choose a new password by e-mail first.',
   })
   @ApiOkResponse({ standardSchema: acceptedInvitationSchema })
   @ApiProblems(403, 404, 409, 422, 429)

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { hash } from '@node-rs/argon2';
 import { AuditService } from '../../core/audit/audit.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { hashSecret } from '../../foundation/crypto/opaque-token.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { type FieldError, Problem } from '../../foundation/http/problem.js';
@@ -25,6 +26,7 @@ export interface Accepted {
 @Injectable()
 export class InvitationAnswersService {
   constructor(
+    private readonly context: TenantContext,
     private readonly database: PlatformDatabase,
     private readonly invitations: InvitationsRepository,
     private readonly accounts: AccountsRepository,
@@ -43,15 +45,10 @@ export class InvitationAnswersService {
     });
   }
 
-  /** Invitations that wait for an answer of whoever reads mail to this address. */
-  pendingFor(email: string): Promise<ReceivedInvitation[]> {
-    return this.database.run(tx => this.invitations.listPending(tx, email));
-  }
-
   /**
    * Joins the tenant with the invited address's account, made on the way where there is none.
    *
-   * @throws Problem 403 `account_disabled`, `tenant_suspended`, 404, 409 `already_member`, `role_gone`,
+   * @throws Problem 403 `account_disabled`, `account_unproven`, `tenant_suspended`, 404, 409 `already_member`, `role_gone`,
    * `invitation_accepted`, …, 422 for fields that do not fit the account
    */
   async accept(token: string, input: AcceptInvitation): Promise<Accepted> {
@@ -74,7 +71,11 @@ export class InvitationAnswersService {
       const joining = { tenantId, userId: account.id, email, roles, joinedBy: invitedBy };
       if (!(await this.members.join(tx, { ...joining, by: { invitation: id } }))) throw alreadyMember();
       await this.invitations.answer(tx, tenantId, id, 'accepted', account.id);
-      this.record(tx, 'invitation.accepted', invitation, { user_id: account.id, account_created: !known });
+      this.record(tx, 'invitation.accepted', invitation, {
+        user_id: account.id,
+        account_created: !known,
+        password_chosen: passwordHash !== null,
+      });
       return { invitation, account, created: !known };
     });
   }
@@ -97,6 +98,15 @@ export class InvitationAnswersService {
 
   private async prove(tx: Tx, account: Account, passwordHash: string | null): Promise<Account> {
     if (!account.isActive) throw Problem.forbidden('This account is disabled.', 'account_disabled');
+    // The token proves who reads the mail, not who made the account: that may have been somebody else, in advance.
+    const principal = this.context.principalOrNull;
+    const isOwn = principal?.kind === 'user' && principal.userId === account.id;
+    if (account.hasPassword && !account.emailVerified && !isOwn) {
+      throw Problem.forbidden(
+        'Nobody has shown yet that this account and this address are the same person’s. Accept signed in to it, or choose a new password by e-mail first.',
+        'account_unproven',
+      );
+    }
     await this.accounts.proveEmail(tx, account.id, passwordHash);
     return account;
   }

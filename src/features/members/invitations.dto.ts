@@ -52,7 +52,7 @@ export const receivedInvitationSchema = z
     expires_at: z.iso.datetime(),
     account_exists: z.boolean().describe('Without an account, accepting needs a password.'),
   })
-  .meta({ id: 'ReceivedInvitation' });
+  .meta({ id: 'InvitationByToken' });
 
 export const acceptInvitationSchema = z
   .strictObject({
@@ -92,7 +92,7 @@ export interface Invitation {
   answeredAt: Date | null;
 }
 
-/** The same with what stands around it, for whoever holds its token or reads mail to its address. */
+/** The same with what stands around it, for whoever holds its token. */
 export interface ReceivedInvitation extends Invitation {
   tenantName: string;
   tenantDisplayName: string;

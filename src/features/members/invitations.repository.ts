@@ -27,7 +27,7 @@ export interface NewInvitation {
   days: number;
 }
 
-/** Invitations: the tenant's in its own transactions, those to a person or by a token in the platform's. */
+/** Invitations: the tenant’s in its own transactions, one that is found by its token in the platform’s. */
 @Injectable()
 export class InvitationsRepository {
   /** One that has expired makes room. @returns null where the address has a pending one */
@@ -121,15 +121,5 @@ export class InvitationsRepository {
       [tokenHash],
     );
     return rows[0] ?? null;
-  }
-
-  /** Those that wait for an answer of whoever reads mail to this address. In a transaction of the platform. */
-  listPending(tx: Tx, email: string): Promise<ReceivedInvitation[]> {
-    return tx.query(
-      `SELECT ${RECEIVED} ${FROM_RECEIVED}
-       WHERE lower(i.email) = lower($1) AND i.status = 'pending' AND i.expires_at > now() AND t.status = 'active'
-       ORDER BY i.created_at, i.id LIMIT 100`,
-      [email],
-    );
   }
 }

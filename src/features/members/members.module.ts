@@ -40,6 +40,6 @@ import { UserTenantsController } from './user-tenants.controller.js';
     AccountsRepository,
     InvitationsRepository,
   ],
-  exports: [MembersService, InvitationAnswersService, InvitationsRepository, MembershipsRepository],
+  exports: [MembersService, InvitationsRepository, MembershipsRepository],
 })
 export class MembersModule {}

@@ -18,7 +18,7 @@ export class MembershipsRepository {
               ARRAY(SELECT r.v1 FROM casbin_rule r WHERE r.ptype = 'g' AND r.v0 = m.user_id::text
                     AND r.tenant_id = m.tenant_id ORDER BY r.id) AS roles
        FROM members m JOIN tenants t ON t.id = m.tenant_id
-       WHERE m.user_id = $1 AND m.status = 'active' ORDER BY t.name`,
+       WHERE m.user_id = $1 AND m.status = 'active' AND t.status <> 'erasing' ORDER BY t.name`,
       [userId],
     );
   }

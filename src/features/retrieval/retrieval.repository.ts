@@ -84,6 +84,9 @@ export interface SearchedKnowledgeBase {
   config: KnowledgeBaseConfig;
 }
 
+/** Of one search: the largest top_k that requests and configurations may ask for. */
+const MOST_PASSAGES = 100;
+
 /** A vector of the lexical index (`LEXICAL_DIMENSIONS`) from `index:value` pairs. */
 const sparsevec = (elements: string) => `('{' || ${elements} || '}/268435456')::sparsevec`;
 
@@ -137,7 +140,7 @@ WITH kb AS MATERIALIZED (
          CASE $4 WHEN 'vector' THEN 0 WHEN 'keyword' THEN 1 ELSE 1 - $5::float8 END
            / coalesce(2.2 * sum(idf) FILTER (WHERE document_frequency > 0), 1) AS bm25
   FROM question
-), ranked AS MATERIALIZED (
+), best AS MATERIALIZED (
   SELECT chunk_id, cosine, bm25,
          coalesce(cosine, 0) * (SELECT cosine FROM weights) + bm25 * (SELECT bm25 FROM weights) AS score
   FROM (
@@ -152,6 +155,11 @@ WITH kb AS MATERIALIZED (
     OFFSET 0
   ) AS scores
   ORDER BY score DESC, chunk_id
+  -- As many as may be asked for. A limit that the planner does not know is a tenth of the kb to it, which made it plan
+  -- the statement anew each time; this way it keeps one plan.
+  LIMIT ${MOST_PASSAGES}
+), ranked AS MATERIALIZED (
+  SELECT * FROM best ORDER BY score DESC, chunk_id
   LIMIT coalesce($6, (SELECT (config->>'top_k')::integer FROM kb), $7::integer)
 ), passages AS MATERIALIZED (
   SELECT found.*, ranked.score, ranked.cosine, ranked.bm25

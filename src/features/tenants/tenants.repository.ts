@@ -106,10 +106,10 @@ export class TenantsRepository {
     }
     const total = await page.getCount();
     const [column, direction] = orderBy(query.sort, SORTABLE).split(' ') as [string, 'ASC' | 'DESC'];
+    page.orderBy(column, direction);
+    // In the direction of the index, which can be read either way but not both at once; names are unique by themselves.
+    if (column !== SORTABLE.name) page.addOrderBy('t.id', direction);
     const ids = await page
-      .orderBy(column, direction)
-      // In the direction of the index, which can be read either way but not both at once.
-      .addOrderBy('t.id', direction)
       .offset((query.page - 1) * query.page_size)
       .limit(query.page_size)
       .getRawMany<{ id: string }>();
