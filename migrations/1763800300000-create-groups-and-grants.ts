@@ -182,26 +182,26 @@ async function countRestricted(runner: QueryRunner): Promise<void> {
  */
 async function rebuildVectors(runner: QueryRunner): Promise<void> {
   await runner.query(`
-    -- The owner reads the old rows, whatever their tenant; the table goes before the transaction ends.
+    -- The owner reads all rows, whatever their tenant.
     ALTER TABLE chunk_vectors NO FORCE ROW LEVEL SECURITY;
-    ALTER TABLE chunk_vectors RENAME TO chunk_vectors_before;
+    CREATE TABLE chunk_vectors_before AS SELECT * FROM chunk_vectors;
+    DROP TABLE chunk_vectors;
+    -- With its foreign keys before its rows: checked row by row they go past row-level security, all at once not.
     CREATE TABLE chunk_vectors (
-      chunk_id uuid NOT NULL,
+      chunk_id uuid PRIMARY KEY,
       tenant_id uuid NOT NULL,
       kb_id uuid NOT NULL,
       document_id uuid NOT NULL,
       restricted boolean NOT NULL DEFAULT false,
       length integer NOT NULL,
       embedding halfvec NOT NULL,
-      lexical sparsevec NOT NULL
+      lexical sparsevec NOT NULL,
+      FOREIGN KEY (chunk_id, tenant_id) REFERENCES chunks (id, tenant_id) ON DELETE CASCADE,
+      FOREIGN KEY (document_id, kb_id, tenant_id) REFERENCES documents (id, kb_id, tenant_id) ON DELETE CASCADE
     ) WITH (toast_tuple_target = 8160);
     INSERT INTO chunk_vectors (chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical)
       SELECT chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical FROM chunk_vectors_before;
     DROP TABLE chunk_vectors_before;
-    ALTER TABLE chunk_vectors
-      ADD PRIMARY KEY (chunk_id),
-      ADD FOREIGN KEY (chunk_id, tenant_id) REFERENCES chunks (id, tenant_id) ON DELETE CASCADE,
-      ADD FOREIGN KEY (document_id, kb_id, tenant_id) REFERENCES documents (id, kb_id, tenant_id) ON DELETE CASCADE;
     CREATE INDEX chunk_vectors_kb_id_idx ON chunk_vectors (kb_id);
     CREATE INDEX chunk_vectors_document_id_idx ON chunk_vectors (document_id);
   `);

@@ -79,6 +79,8 @@ async function createAppend(runner: QueryRunner): Promise<void> {
       entry_hash text;
       entry jsonb;
     BEGIN
+      -- Whoever waits for a row is woken with everybody else who does; this lock lets one in at a time, in their order.
+      PERFORM pg_advisory_xact_lock(hashtextextended(chain::text, 1763800400000));
       SELECT c.sequence, c.hash INTO head_sequence, head_hash
       FROM audit_chains c WHERE c.chain_id = chain FOR UPDATE;
       IF NOT FOUND THEN
@@ -95,7 +97,13 @@ async function createAppend(runner: QueryRunner): Promise<void> {
         VALUES (chain, head_sequence, (entry->>'time')::timestamptz, entry->'actor'->>'type',
                 (entry->'actor'->>'id')::uuid, entry->'actor'->>'name', entry->>'action',
                 entry->'resource'->>'type', entry->'resource'->>'id', entry->'details', entry->>'outcome',
-                entry->>'ip', entry->>'request_id', head_hash, entry_hash);
+                entry->>'ip', entry->>'request_id', head_hash, entry_hash)
+        ON CONFLICT DO NOTHING;
+        -- The lock on the head lets nobody else append: somebody has written past it.
+        IF NOT FOUND THEN
+          RAISE EXCEPTION 'The audit chain % does not end where its head says: nothing is changed until it does.', chain
+            USING ERRCODE = 'data_corrupted';
+        END IF;
         head_hash := entry_hash;
       END LOOP;
       UPDATE audit_chains SET sequence = head_sequence, hash = head_hash WHERE chain_id = chain;

@@ -137,6 +137,25 @@ describe('a document that only some may read', () => {
     await expectSeen(listed);
   });
 
+  it('leaves no trace of its words in the scores of what may be read', async () => {
+    const scores = async ({ client }: Person, word: string, mode: string) => {
+      const { body } = await expectStatus(
+        200,
+        client.post(`${DOCS}/search`, { query: `canteen ${word}`, mode }),
+      );
+      return (body.items ?? body.passages).map((passage: { document_id: string; score: number }) => [
+        passage.document_id,
+        passage.score,
+      ]);
+    };
+    // The one word stands in the hidden document, the other in none; vectors of unknown words differ by themselves.
+    const absent = await scores(outsider, 'Quokka', 'keyword');
+    expect(await scores(outsider, 'Zephyr', 'keyword')).toEqual(absent);
+    expect(absent).toHaveLength(1);
+    expect(await scores(listed, 'Zephyr', 'keyword')).not.toEqual(await scores(listed, 'Quokka', 'keyword'));
+    expect(await scores(owner, 'Zephyr', 'keyword')).not.toEqual(await scores(owner, 'Quokka', 'keyword'));
+  });
+
   it('is no more for a role that was granted on the knowledge base', async () => {
     const viewer = await app.createMember('acme', 'viewer_readonly');
     await expectStatus(201, owner.client.post(`${DOCS}/grants`, { user_id: viewer.id, role: 'admin' }));

@@ -350,5 +350,8 @@ describe('one person in many tenants', () => {
       expectProblem(await there.get(`/tenants/${other}`), 400, 'tenant_mismatch');
     }
     expect((await user.client.get('/tenants')).body.total).toBe(3);
+    const byId = await user.client.post('/auth/switch-tenant', { tenant_id: me.tenants[0].id });
+    expect(byId.status, JSON.stringify(byId.body)).toBe(200);
+    expectProblem(await user.client.post('/auth/switch-tenant', {}), 422, 'validation_failed');
   });
 });

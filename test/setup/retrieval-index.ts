@@ -11,7 +11,8 @@ const TABLES = `
 CREATE TABLE knowledge_bases (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, slug text, embedding_model text,
   config jsonb NOT NULL DEFAULT '{}',
   text_search_configuration regconfig NOT NULL DEFAULT 'english', chunk_count integer NOT NULL DEFAULT 0,
-  lexeme_count bigint NOT NULL DEFAULT 0, reference_length real NOT NULL DEFAULT 0);
+  lexeme_count bigint NOT NULL DEFAULT 0, reference_length real NOT NULL DEFAULT 0,
+  restricted_count integer NOT NULL DEFAULT 0);
 CREATE TABLE documents (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, kb_id uuid NOT NULL, title text NOT NULL,
   metadata jsonb NOT NULL DEFAULT '{}', created_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE chunks (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, kb_id uuid NOT NULL, document_id uuid NOT NULL,

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import pg from 'pg';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { type Page, likePattern } from '../../foundation/http/pagination.js';
 import {
@@ -61,19 +62,9 @@ interface EntryRow {
 @Injectable()
 export class AuditRepository {
   /** Appends to a chain, and holds the lock on its head from here to the end of the transaction. */
-  async append(tx: Tx, chainId: string, entries: readonly UnchainedEntry[]): Promise<void> {
+  appendStatement(chainId: string, entries: readonly UnchainedEntry[]): string {
     const prepared = entries.map(entry => ({ ...entry, parts: canonicalParts(entry) }));
-    try {
-      await tx.query('SELECT append_audit($1, $2)', [chainId, JSON.stringify(prepared)]);
-    } catch (error) {
-      if (
-        (error as { driverError?: { constraint?: string } }).driverError?.constraint !== 'audit_entries_pkey'
-      )
-        throw error;
-      // The lock on the head lets nobody else append: somebody has written past it.
-      const message = `The audit chain ${chainId} does not end where its head says. Nothing is changed until it does.`;
-      throw new Error(message, { cause: error });
-    }
+    return `SELECT append_audit(${pg.escapeLiteral(chainId)}, ${pg.escapeLiteral(JSON.stringify(prepared))})`;
   }
 
   async head(tx: Tx, chainId: string): Promise<ChainHead> {

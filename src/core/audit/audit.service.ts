@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { beforeCommit, type Tx } from '../../foundation/database/transaction.js';
+import { type Tx, withCommit } from '../../foundation/database/transaction.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
 import { type Actor, TenantContext } from '../tenancy/tenant-context.js';
 import { type AuditEvent, type UnchainedEntry, storable } from './audit-entry.js';
@@ -7,8 +7,8 @@ import { AuditRepository, PLATFORM_CHAIN } from './audit.repository.js';
 
 /**
  * The record of who did what, appended in the transaction that does it: what was rolled back was not done, and what was
- * committed is written down. Entries wait in memory until the transaction is about to commit, because the chain of a
- * tenant has one end: whoever appends to it makes the tenant's next writer wait until COMMIT.
+ * committed is written down. Entries wait in memory and go out in one message with COMMIT, because the chain of a tenant
+ * has one end: whoever appends to it makes the tenant's next writer wait until the commit.
  */
 @Injectable()
 export class AuditService {
@@ -51,7 +51,7 @@ export class AuditService {
     if (!chains) {
       chains = new Map();
       this.pending.set(tx, chains);
-      beforeCommit(tx, () => this.flush(tx));
+      withCommit(tx, () => this.flush(tx));
     }
     const chainId = tenantId ?? PLATFORM_CHAIN;
     const entries = chains.get(chainId) ?? [];
@@ -59,11 +59,11 @@ export class AuditService {
     chains.set(chainId, entries);
   }
 
-  private async flush(tx: Tx): Promise<void> {
+  private flush(tx: Tx): string {
     // In one order everywhere: two transactions that append to the same two chains must not wait for each other.
     const chains = [...(this.pending.get(tx) ?? [])].toSorted(([a], [b]) => (a < b ? -1 : 1));
     this.pending.delete(tx);
-    for (const [chainId, entries] of chains) await this.repository.append(tx, chainId, entries);
+    return chains.map(([chainId, entries]) => this.repository.appendStatement(chainId, entries)).join('; ');
   }
 }
 

@@ -41,9 +41,19 @@ export const acceptedSchema = z.object({ message: z.string() }).meta({
   example: { message: 'If there is an account with this address, an e-mail is on its way to it.' },
 });
 
+const tenantReference = z.string().min(1).max(63).describe('Id or name');
+
 export const switchTenantSchema = z
-  .strictObject({ tenant: z.string().min(1).max(63).describe('Id or name').meta({ example: 'acme-corp' }) })
-  .meta({ id: 'SwitchTenant' });
+  .strictObject({
+    tenant: tenantReference.optional(),
+    tenant_id: tenantReference.optional().describe('The same; one of both'),
+  })
+  .refine(body => (body.tenant === undefined) !== (body.tenant_id === undefined), {
+    message: 'needs either tenant or tenant_id',
+    path: ['tenant'],
+  })
+  .transform(({ tenant, tenant_id }) => ({ tenant: (tenant ?? tenant_id) as string }))
+  .meta({ id: 'SwitchTenant', example: { tenant: 'acme-corp' } });
 
 export const tokensSchema = z
   .object({

@@ -13,7 +13,13 @@ import { KnowledgeBasesService } from './knowledge-bases.service.js';
 @Module({
   imports: [RolesModule, GroupsModule],
   controllers: [KnowledgeBasesController, KnowledgeBaseConfigController, KbGrantsController],
-  providers: [KnowledgeBasesService, KnowledgeBaseConfigService, KnowledgeBasesRepository, KbGrantsService, KbGrantsRepository],
+  providers: [
+    KnowledgeBasesService,
+    KnowledgeBaseConfigService,
+    KnowledgeBasesRepository,
+    KbGrantsService,
+    KbGrantsRepository,
+  ],
   exports: [KnowledgeBasesService, KnowledgeBasesRepository],
 })
 export class KnowledgeBasesModule {}

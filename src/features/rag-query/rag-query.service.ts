@@ -81,8 +81,7 @@ export class RagQueryService {
     if (!chat)
       return { ...extractiveAnswer(result, candidates, lexemes, embeddingModel), usage, model: EXTRACTIVE };
     const model = config.llm_model ?? chat.name;
-    if (passages.length === 0)
-      return { answered: false, answer: NOT_FOUND, citations: [], usage, model };
+    if (passages.length === 0) return { answered: false, answer: NOT_FOUND, citations: [], usage, model };
     const prompt = buildPrompt(request.query, passages, request.system_prompt ?? config.system_prompt);
     const { text, promptTokens, completionTokens } = await chat.complete(prompt, {
       model,

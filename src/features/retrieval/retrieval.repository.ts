@@ -82,6 +82,8 @@ export interface SearchedKnowledgeBase {
   /** Of the stored vectors; null until the first document is stored. */
   embedding_model: string | null;
   config: KnowledgeBaseConfig;
+  /** Whether it holds documents that who asks may not read. */
+  partly_hidden: boolean;
 }
 
 /** Of one search: the largest top_k that requests and configurations may ask for. */
@@ -98,6 +100,27 @@ const DOCUMENT_FILTER = `
         AND ($9::timestamptz IS NULL OR created_at >= $9::timestamptz)
         AND ($10::timestamptz IS NULL OR created_at < $10::timestamptz)
         AND ($11::jsonb IS NULL OR metadata @> $11::jsonb))` as const;
+
+const STORED_FREQUENCY = `(SELECT document_frequency FROM kb_terms
+                   WHERE kb_id = kb.id AND term = lexeme_dimension(lexeme))`;
+
+const COUNTED_FREQUENCY = `(SELECT document_frequency FROM frequencies WHERE term = lexeme_dimension(lexeme))`;
+
+/** In how many of the chunks that who asks may read each word of the question stands: one scan for all words. */
+const FREQUENCIES = `axes AS MATERIALIZED (
+  SELECT DISTINCT lexeme_dimension(lexeme) AS term, ${sparsevec(`lexeme_dimension(lexeme) || ':1'`)} AS axis
+  FROM kb, unnest(to_tsvector(configuration, left($2, 10000)))
+), frequencies AS MATERIALIZED (
+  SELECT axes.term, count(*)::integer AS document_frequency
+  FROM (
+    SELECT lexical FROM chunk_vectors
+    WHERE kb_id = (SELECT id FROM kb)
+      AND lexical <#> (SELECT ${sparsevec(`coalesce(string_agg(term || ':1', ','), '')`)} FROM axes) < 0
+    OFFSET 0
+  ) AS containing
+  JOIN axes ON containing.lexical <#> axes.axis < 0
+  GROUP BY axes.term
+), `;
 
 const MATCHED = `ARRAY(SELECT lexeme FROM question, chunk_vectors AS vector
                  WHERE vector.chunk_id = ranked.chunk_id AND vector.lexical <#> axis < 0)`;
@@ -116,17 +139,19 @@ const searchStatement = (
   reference: 'id' | 'slug',
   filter: '' | typeof DOCUMENT_FILTER,
   withTerms: boolean,
+  counted: boolean,
 ): PreparedStatement => ({
-  name: `search_by_${reference}${filter && '_filtered'}${withTerms ? '_with_terms' : ''}`,
+  name: `search_by_${reference}${filter && '_filtered'}${withTerms ? '_with_terms' : ''}${counted ? '_counted' : ''}`,
   text: `
 WITH kb AS MATERIALIZED (
-  SELECT id, embedding_model, config, text_search_configuration AS configuration, chunk_count
-  FROM knowledge_bases WHERE ${reference} = $1
-), known AS MATERIALIZED (
+  SELECT id, embedding_model, config, text_search_configuration AS configuration,
+         restricted_count > 0 AND current_setting('app.access', true) IS DISTINCT FROM 'all' AS partly_hidden,
+         ${counted ? '(SELECT count(*)::integer FROM chunk_vectors WHERE kb_id = kb.id) AS chunk_count' : 'chunk_count'}
+  FROM knowledge_bases AS kb WHERE ${reference} = $1
+), ${counted ? FREQUENCIES : ''}known AS MATERIALIZED (
   -- A scalar sub-select: a join would be planned for more words than a question has.
   SELECT lexeme, lexeme_dimension(lexeme) AS term, chunk_count,
-         coalesce((SELECT document_frequency FROM kb_terms
-                   WHERE kb_id = kb.id AND term = lexeme_dimension(lexeme)), 0) AS document_frequency
+         coalesce(${counted ? COUNTED_FREQUENCY : STORED_FREQUENCY}, 0) AS document_frequency
   FROM kb, unnest(to_tsvector(configuration, left($2, 10000)))
 ), question AS MATERIALIZED (
   SELECT lexeme, term, document_frequency,
@@ -176,7 +201,8 @@ WITH kb AS MATERIALIZED (
   -- What the asked-for leg says nothing of is ranked last, so it may be left out here.
   WHERE CASE $4 WHEN 'vector' THEN ranked.cosine IS NOT NULL WHEN 'keyword' THEN ranked.bm25 > 0 ELSE true END
 )
-SELECT (SELECT json_build_object('id', id, 'embedding_model', embedding_model, 'config', config) FROM kb) AS kb,
+SELECT (SELECT json_build_object('id', id, 'embedding_model', embedding_model, 'config', config,
+                                 'partly_hidden', partly_hidden) FROM kb) AS kb,
        coalesce((SELECT json_agg(passages ORDER BY score DESC, chunk_id) FROM passages), '[]') AS passages,
        ${withTerms ? TERMS : `'[]'::json`} AS terms,
        coalesce((SELECT chunk_count FROM kb), 0) AS chunk_count`,
@@ -185,11 +211,16 @@ SELECT (SELECT json_build_object('id', id, 'embedding_model', embedding_model, '
 const statements = new Map<string, PreparedStatement>();
 
 /** Each variant is made once: the connection knows it by its name. */
-function statementFor(reference: 'id' | 'slug', filtered: boolean, withTerms: boolean): PreparedStatement {
-  const key = `${reference} ${filtered} ${withTerms}`;
+function statementFor(
+  reference: 'id' | 'slug',
+  filtered: boolean,
+  withTerms: boolean,
+  counted: boolean,
+): PreparedStatement {
+  const key = `${reference} ${filtered} ${withTerms} ${counted}`;
   let statement = statements.get(key);
   if (!statement) {
-    statement = searchStatement(reference, filtered ? DOCUMENT_FILTER : '', withTerms);
+    statement = searchStatement(reference, filtered ? DOCUMENT_FILTER : '', withTerms, counted);
     statements.set(key, statement);
   }
   return statement;
@@ -232,13 +263,18 @@ export class RetrievalRepository {
         filter.metadata ? JSON.stringify(filter.metadata) : null,
       );
     }
-    const statement = statementFor(isUuid(kb) ? 'id' : 'slug', filter !== undefined, withTerms);
-    const [result] = await queryPrepared<SearchResult & { kb: SearchedKnowledgeBase | null }>(
-      tx,
-      statement,
-      values,
-    );
-    return result as NonNullable<typeof result>;
+    const run = async (counted: boolean) => {
+      const statement = statementFor(isUuid(kb) ? 'id' : 'slug', filter !== undefined, withTerms, counted);
+      const [result] = await queryPrepared<SearchResult & { kb: SearchedKnowledgeBase | null }>(
+        tx,
+        statement,
+        values,
+      );
+      return result as NonNullable<typeof result>;
+    };
+    const result = await run(false);
+    // The stored frequencies are of all documents: scores made with them would tell which words stand in the hidden ones.
+    return result.kb?.partly_hidden ? run(true) : result;
   }
 
   /** The distinct lexemes of each text under the kb's configuration, in the order of the texts. */

@@ -67,7 +67,12 @@ export class RetrievalService {
       const threshold = request.threshold;
       if (threshold !== undefined)
         result.passages = result.passages.filter(({ score }) => shownScore(score) >= threshold);
-      const retrieved = { kb, config: effectiveConfig(ofTenant, kb.config), result, embeddingModel: model.name };
+      const retrieved = {
+        kb,
+        config: effectiveConfig(ofTenant, kb.config),
+        result,
+        embeddingModel: model.name,
+      };
       return { retrieved, extended: await extend?.(tx, retrieved) };
     });
   }

@@ -36,9 +36,11 @@ describe('a sealed box', () => {
     const rotated = new SealedBox([NEW, OLD]);
     expect(rotated.open(old, 'a')).toBe('secret');
     expect(rotated.isCurrent(old)).toBe(false);
-    const resealed = rotated.seal(rotated.open(old, 'a'), 'a');
+    const resealed = rotated.renew(old, 'a') as Buffer;
     expect(rotated.isCurrent(resealed)).toBe(true);
     expect(new SealedBox([NEW]).open(resealed, 'a')).toBe('secret');
     expect(() => new SealedBox([NEW]).open(old, 'a')).toThrow(/not among those of the settings/);
+    expect(new SealedBox([NEW]).renew(old, 'a')).toBeNull();
+    expect(rotated.renew(old, 'elsewhere')).toBeNull();
   });
 });

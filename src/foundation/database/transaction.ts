@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { ClientBase } from 'pg';
+import type { ClientBase, QueryResult } from 'pg';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 
 /** One open transaction. Handed down visibly, so that a reader sees what runs inside of it. */
@@ -7,7 +7,7 @@ export type Tx = EntityManager;
 
 const open = new AsyncLocalStorage<true>();
 const afterCommitWork = new WeakMap<Tx, Array<() => void>>();
-const beforeCommitWork = new WeakMap<Tx, Array<() => Promise<void>>>();
+const lastStatements = new WeakMap<Tx, Array<() => string>>();
 
 /** A statement that every connection parses once, and plans anew only where that pays. Its name belongs to its text. */
 export interface PreparedStatement {
@@ -27,11 +27,14 @@ export async function queryPrepared<Row>(
   return rows as Row[];
 }
 
-/** Calls `work` as the last thing before the transaction commits: for what must hold a lock no longer than it has to. */
-export function beforeCommit(tx: Tx, work: () => Promise<void>): void {
-  const queue = beforeCommitWork.get(tx);
-  if (!queue) throw new Error('beforeCommit() was called outside of a transaction.');
-  queue.push(work);
+/**
+ * Sends `statement` in one message with COMMIT: for what must hold a lock no longer than it has to, since nothing of
+ * this process stands between the two. Its values are quoted by whoever writes it.
+ */
+export function withCommit(tx: Tx, statement: () => string): void {
+  const queue = lastStatements.get(tx);
+  if (!queue) throw new Error('withCommit() was called outside of a transaction.');
+  queue.push(statement);
 }
 
 /** Calls `work` once the transaction has committed; never when it is rolled back. `work` must not throw. */
@@ -56,7 +59,7 @@ export async function runTransaction<T>(
     throw new Error('A transaction is already open here: hand its `tx` on instead of opening another.');
   const runner = dataSource.createQueryRunner();
   const afterwards: Array<() => void> = [];
-  const last: Array<() => Promise<void>> = [];
+  const last: Array<() => string> = [];
   try {
     const connection = (await runner.connect()) as ClientBase;
     // Not awaited: what `work` asks first may go out right behind it. Were it to fail, that would find no privileges.
@@ -66,14 +69,13 @@ export async function runTransaction<T>(
     (runner as { isTransactionActive: boolean }).isTransactionActive = true;
     const tx = runner.manager;
     afterCommitWork.set(tx, afterwards);
-    beforeCommitWork.set(tx, last);
-    const result = await open.run(true, async () => {
-      const returned = await work(tx);
-      for (const call of last) await call();
-      return returned;
-    });
+    lastStatements.set(tx, last);
+    const result = await open.run(true, () => work(tx));
     await entered;
-    await commit(connection);
+    await commit(
+      connection,
+      last.map(statement => statement()),
+    );
     await runner.release();
     for (const call of afterwards) call();
     return result;
@@ -84,8 +86,10 @@ export async function runTransaction<T>(
 }
 
 /** After an error that `work` has swallowed, PostgreSQL answers COMMIT with a rollback, and no error. */
-async function commit(connection: ClientBase): Promise<void> {
-  const { command } = await connection.query('COMMIT');
+async function commit(connection: ClientBase, last: readonly string[]): Promise<void> {
+  const answer: unknown = await connection.query([...last, 'COMMIT'].join('; '));
+  // Of several statements in one message there are several results.
+  const { command } = [answer].flat().at(-1) as QueryResult;
   if (command !== 'COMMIT') throw new Error('The transaction was rolled back: a statement in it had failed.');
 }
 

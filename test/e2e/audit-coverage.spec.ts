@@ -1,0 +1,348 @@
+import { randomUUID } from 'node:crypto';
+import type { DataSource } from 'typeorm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { RouteAccess } from '../../src/core/authorization/route-access.js';
+import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
+import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
+import type { Client } from '../setup/client.js';
+import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
+import { mailFolder } from '../setup/mail-folder.js';
+import { tokenIn } from '../setup/mail-server.js';
+import { asSuperuser } from '../setup/superuser.js';
+
+/** What changes nothing that anybody has to answer for, and why. */
+const EXCEPTIONS: Record<string, string> = {
+  'POST /tenants/:tenant/kbs/:kb/search': 'reads',
+  'POST /tenants/:tenant/kbs/:kb/query': 'reads',
+  'POST /auth/refresh': 'goes on with a session whose beginning stands in the audit',
+};
+
+interface Person {
+  id: string;
+  client: Client;
+}
+
+/** How a route is called so that it succeeds. */
+interface Call {
+  /** The owner of the tenant where it is missing; null: nobody. */
+  as?: Person | null;
+  /** What the path names. The tenant, the knowledge base `docs` and nothing else where it is missing. */
+  ids?: Record<string, string>;
+  /** The example where it is missing. */
+  body?: unknown;
+}
+
+interface Entry {
+  chain: string;
+  sequence: number;
+  actor_type: string;
+  actor_id: string | null;
+  action: string;
+  outcome: string;
+}
+
+let app: TestApplication;
+let owner: Person;
+let admin: Person;
+let tenantId: string;
+
+beforeAll(async () => {
+  app = await startTestApplication();
+  tenantId = (await app.createTenant('acme')).id;
+  owner = await app.createMember('acme', 'owner');
+  admin = { id: (await app.admin.get('/auth/me')).body.id, client: app.admin };
+});
+afterAll(() => app?.close());
+
+const superuser = (statement: string): Promise<any[]> =>
+  asSuperuser(
+    app.env,
+    app.application.nest.get<DataSource>(APPLICATION_DATA_SOURCE, { strict: false }),
+    async client => (await client.query(statement)).rows,
+  );
+
+const made = async (path: string, body: unknown, as = owner) =>
+  (await expectStatus(201, as.client.post(path, body))).body;
+const member = () => app.createMember('acme', 'viewer');
+const unique = (prefix: string) => `${prefix}-${randomUUID().slice(0, 8)}`;
+const role = async () =>
+  (await made('/tenants/acme/roles', { name: unique('role'), permissions: ['tenant:read'] })).name;
+const group = async () => (await made('/tenants/acme/groups', { name: unique('group') })).id;
+const kb = async () => (await made('/tenants/acme/kbs', { name: unique('kb') })).slug;
+const tenant = async () => (await made('/tenants', { name: unique('t') }, admin)).name;
+const template = async () => (await made('/tenant-templates', { name: unique('template') }, admin)).name;
+const document = async () => (await app.addText('acme', `A text, ${randomUUID()}.`)).id;
+const variable = async () => {
+  await expectStatus(200, owner.client.put('/tenants/acme/variables/API_KEY', { value: SECRET }));
+  return 'API_KEY';
+};
+const grant = async (): Promise<string> => {
+  const { id } = await member();
+  return (await made('/tenants/acme/kbs/docs/grants', { user_id: id, role: 'editor' })).id;
+};
+const invitation = async (email = `${unique('guest')}@example.com`) => {
+  const { id } = await made('/tenants/acme/invitations', { email, role: 'viewer' });
+  return { id: id as string, email };
+};
+/** The token in the newest of `count` e-mails to an address. */
+const mailed = async (email: string, count = 1): Promise<string> => {
+  const token = tokenIn(await mailFolder(app.env.dataDir).waitFor(email, count));
+  secrets.add(token);
+  return token;
+};
+const invited = async () => mailed((await invitation()).email);
+const grouped = async () => {
+  const [id, { id: user }] = [await group(), await member()];
+  await expectStatus(200, owner.client.post(`/tenants/acme/groups/${id}/members`, { user_ids: [user] }));
+  return { group: id, user };
+};
+const sessions = async () => {
+  const user = await app.createUser();
+  const { body } = await app.anonymous.post('/auth/login', { email: user.email, password: user.password });
+  return { ...user, client: app.anonymous.withToken(body.access_token) };
+};
+const people = (form: FormData) => {
+  form.append('file', new Blob([`email,role\n${unique('csv')}@example.com,viewer\n`]), 'people.csv');
+  return form;
+};
+
+const SECRET = 'a secret that nobody may read anywhere';
+/** Whatever was sent or mailed and must be in no entry. */
+const secrets = new Set([SECRET]);
+
+const changeMember = async (): Promise<Call> => ({ ids: { user: (await member()).id } });
+const changeDocument = async (): Promise<Call> => ({ ids: { document: await document() } });
+const byAdmin = (): Call => ({ as: admin });
+
+const FIXTURES: Record<string, () => Promise<Call> | Call> = {
+  'POST /users': byAdmin,
+  'PATCH /users/:user': async () => ({ as: admin, ids: { user: (await app.createUser()).id } }),
+  'DELETE /users/:user': async () => ({ as: admin, ids: { user: (await app.createUser()).id } }),
+  'POST /users/:user/tenants': async () => ({
+    as: admin,
+    ids: { user: (await app.createUser()).id },
+    body: { tenant_id: 'acme', role: 'viewer' },
+  }),
+  'DELETE /users/:user/tenants/:tenant': async () => ({ as: admin, ids: { user: (await member()).id } }),
+
+  'POST /tenants/:tenant/roles': () => ({}),
+  'PATCH /tenants/:tenant/roles/:role': async () => ({ ids: { role: await role() } }),
+  'PUT /tenants/:tenant/roles/:role': async () => ({ ids: { role: await role() } }),
+  'DELETE /tenants/:tenant/roles/:role': async () => ({ ids: { role: await role() } }),
+  'POST /tenants/:tenant/groups': () => ({}),
+  'PATCH /tenants/:tenant/groups/:group': async () => ({ ids: { group: await group() } }),
+  'DELETE /tenants/:tenant/groups/:group': async () => ({ ids: { group: await group() } }),
+  'POST /tenants/:tenant/groups/:group/members': async () => ({
+    ids: { group: await group() },
+    body: { user_ids: [(await member()).id] },
+  }),
+  'DELETE /tenants/:tenant/groups/:group/members/:user': async () => ({ ids: await grouped() }),
+
+  'POST /tenants/:tenant/members': async () => ({
+    body: { user_id: (await app.createUser()).id, role: 'viewer' },
+  }),
+  'PUT /tenants/:tenant/members/:user': async () => ({ ...(await changeMember()), body: { role: 'editor' } }),
+  'PATCH /tenants/:tenant/members/:user': async () => ({
+    ...(await changeMember()),
+    body: { status: 'suspended' },
+  }),
+  'DELETE /tenants/:tenant/members/:user': changeMember,
+  'POST /tenants/:tenant/members/:user/roles': async () => ({
+    ...(await changeMember()),
+    body: { role: 'editor' },
+  }),
+  'PATCH /tenants/:tenant/members/:user/roles/:role': async () => ({
+    ids: { user: (await member()).id, role: 'viewer' },
+    body: { role: 'editor' },
+  }),
+  'DELETE /tenants/:tenant/members/:user/roles/:role': async () => {
+    const { id } = await member();
+    await expectStatus(201, owner.client.post(`/tenants/acme/members/${id}/roles`, { role: 'editor' }));
+    return { ids: { user: id, role: 'editor' } };
+  },
+  'POST /tenants/:tenant/leave': async () => ({ as: await member() }),
+  'POST /tenants/:tenant/members/bulk': () => ({
+    body: { users: [{ email: `${unique('bulk')}@example.com`, role: 'viewer', password: SECRET }] },
+  }),
+  'POST /tenants/:tenant/members/import': () => ({ body: people(new FormData()) }),
+  'POST /tenants/:tenant/invitations': () => ({}),
+  'POST /tenants/:tenant/invitations/:invitation/resend': async () => ({
+    ids: { invitation: (await invitation()).id },
+  }),
+  'DELETE /tenants/:tenant/invitations/:invitation': async () => ({
+    ids: { invitation: (await invitation()).id },
+  }),
+  'POST /invitations/:token/accept': async () => ({
+    as: null,
+    ids: { token: await invited() },
+    body: { password: SECRET, display_name: 'A Guest' },
+  }),
+  'POST /invitations/:token/decline': async () => ({ as: null, ids: { token: await invited() } }),
+
+  'POST /tenants': byAdmin,
+  'PATCH /tenants/:tenant': () => ({}),
+  'PUT /tenants/:tenant': () => ({}),
+  'DELETE /tenants/:tenant': async () => ({ as: admin, ids: { tenant: await tenant() } }),
+  'POST /tenants/:tenant/suspend': async () => ({ as: admin, ids: { tenant: await tenant() } }),
+  'POST /tenants/:tenant/activate': async () => {
+    const name = await tenant();
+    await expectStatus(200, app.admin.post(`/tenants/${name}/suspend`));
+    return { as: admin, ids: { tenant: name } };
+  },
+  'PUT /tenants/:tenant/features': () => ({}),
+  'PATCH /tenants/:tenant/features': () => ({}),
+  'PATCH /tenants/:tenant/config': () => ({}),
+  'PUT /tenants/:tenant/variables/:variable': () => ({ ids: { variable: 'ANOTHER' } }),
+  'DELETE /tenants/:tenant/variables/:variable': async () => ({ ids: { variable: await variable() } }),
+  'POST /tenant-templates': byAdmin,
+  'PUT /tenant-templates/:template': async () => ({ as: admin, ids: { template: await template() } }),
+  'DELETE /tenant-templates/:template': async () => ({ as: admin, ids: { template: await template() } }),
+
+  'POST /tenants/:tenant/kbs': () => ({}),
+  'PATCH /tenants/:tenant/kbs/:kb': () => ({}),
+  'PUT /tenants/:tenant/kbs/:kb': async () => ({ ids: { kb: await kb() } }),
+  'DELETE /tenants/:tenant/kbs/:kb': async () => ({ ids: { kb: await kb() } }),
+  'PUT /tenants/:tenant/kbs/:kb/grants': async () => ({
+    body: { grants: [{ user_id: (await member()).id, role: 'editor' }] },
+  }),
+  'POST /tenants/:tenant/kbs/:kb/grants': async () => ({
+    body: { user_id: (await member()).id, role: 'editor' },
+  }),
+  'DELETE /tenants/:tenant/kbs/:kb/grants/:grant': async () => ({ ids: { grant: await grant() } }),
+  'POST /tenants/:tenant/kbs/:kb/documents': () => ({}),
+  'POST /tenants/:tenant/kbs/:kb/documents/text': () => ({}),
+  'PATCH /tenants/:tenant/kbs/:kb/documents/:document': changeDocument,
+  'DELETE /tenants/:tenant/kbs/:kb/documents/:document': changeDocument,
+  'POST /tenants/:tenant/kbs/:kb/documents/:document/reindex': changeDocument,
+  'POST /tenants/:tenant/kbs/:kb/documents/:document/cancel': async () => {
+    const id = await document();
+    // As if it waited still.
+    await superuser(
+      `UPDATE documents SET status = 'queued', next_attempt_at = now() + interval '1 hour' WHERE id = '${id}'`,
+    );
+    return { ids: { document: id } };
+  },
+  'PUT /tenants/:tenant/kbs/:kb/documents/:document/acl': async () => ({
+    ids: { document: await document() },
+    body: { acl: { members: [(await member()).id] } },
+  }),
+
+  'POST /auth/register': () => ({ as: null }),
+  'POST /auth/login': async () => {
+    const { email, password } = await app.createUser();
+    return { as: null, body: { email, password } };
+  },
+  'POST /auth/logout': async () => ({ as: await app.createUser() }),
+  'POST /auth/forgot-password': async () => ({ as: null, body: { email: (await app.createUser()).email } }),
+  'POST /auth/reset-password': async () => {
+    const { email } = await app.createUser();
+    await expectStatus(202, app.anonymous.post('/auth/forgot-password', { email }));
+    return { as: null, body: { token: await mailed(email), new_password: SECRET } };
+  },
+  'POST /auth/change-password': async () => {
+    const user = await app.createUser();
+    return { as: user, body: { current_password: user.password, new_password: SECRET } };
+  },
+  'PATCH /auth/me': async () => ({ as: await app.createUser() }),
+  'POST /auth/switch-tenant': async () => ({ as: await member(), body: { tenant: 'acme' } }),
+  'DELETE /auth/sessions/:session': async () => {
+    const user = await sessions();
+    const { body } = await user.client.get('/auth/sessions');
+    const other = body.items.find(({ current }: { current: boolean }) => !current);
+    return { as: user, ids: { session: other.id } };
+  },
+  'DELETE /auth/sessions': async () => ({ as: await sessions() }),
+};
+
+const routes = async () => {
+  const app2 = app.application.nest.get(RouteAccess, { strict: false });
+  return app2.list().filter(({ method }) => ['POST', 'PUT', 'PATCH', 'DELETE'].includes(method));
+};
+
+/** Of all chains, behind where they ended. */
+async function entriesSince(ends: Map<string, number>): Promise<Entry[]> {
+  const rows = await superuser(
+    `SELECT chain_id::text AS chain, sequence::int, actor_type, actor_id::text, action, outcome
+     FROM audit_entries ORDER BY chain_id, sequence`,
+  );
+  return (rows as Entry[]).filter(({ chain, sequence }) => sequence > (ends.get(chain) ?? 0));
+}
+
+async function endsOfChains(): Promise<Map<string, number>> {
+  const rows = await superuser(`SELECT chain_id::text AS chain, sequence::int FROM audit_chains`);
+  return new Map(rows.map(({ chain, sequence }) => [chain, sequence]));
+}
+
+/** Passwords, tokens and values of variables that a body holds. */
+function noteSecrets(body: unknown): void {
+  if (typeof body !== 'object' || body === null || body instanceof FormData) return;
+  for (const [name, value] of Object.entries(body)) {
+    if (/password|token|^value$/.test(name) && typeof value === 'string') secrets.add(value);
+    else noteSecrets(value);
+  }
+}
+
+/** Calls the route once, successfully. @returns what it wrote down, or what went wrong */
+async function perform(
+  key: string,
+): Promise<{ failure: string | null; entries: Entry[]; as: Person | null }> {
+  const [method, path] = key.split(' ') as [string, string];
+  const call = await FIXTURES[key]?.();
+  if (!call) return { failure: 'has no fixture here', entries: [], as: null };
+  const { as = owner, body = EXAMPLE_BODIES[key]?.() } = call;
+  noteSecrets(body);
+  const ids: Record<string, string> = { tenant: 'acme', kb: 'docs', ...call.ids };
+  const filled = path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(ids[name] ?? `no-${name}`));
+  const before = await endsOfChains();
+  const { status, body: answer } = await (as?.client ?? app.anonymous).send(method, filled, body);
+  if (status < 200 || status > 299)
+    return { failure: `answers ${status} ${JSON.stringify(answer)}`, entries: [], as };
+  for (const name of ['access_token', 'refresh_token']) if (answer?.[name]) secrets.add(answer[name]);
+  return { failure: null, entries: await entriesSince(before), as };
+}
+
+describe('every change', () => {
+  it('is written down, with who made it', async () => {
+    const problems: string[] = [];
+    for (const { method, path, permission } of await routes()) {
+      const key = `${method} ${path}`;
+      if (key in EXCEPTIONS) continue;
+      const { failure, entries, as } = await perform(key);
+      const byCaller = entries.filter(
+        ({ actor_type, actor_id, outcome, chain }) =>
+          outcome === 'allowed' &&
+          (as
+            ? actor_id === as.id && ['user', 'platform_admin'].includes(actor_type)
+            : actor_type !== 'system') &&
+          (permission?.startsWith('tenant:') && as === owner ? chain === tenantId : true),
+      );
+      if (failure) problems.push(`${key} ${failure}`);
+      else if (byCaller.length === 0)
+        problems.push(`${key} writes nothing down, but ${JSON.stringify(entries)}`);
+      else if (byCaller.some(({ action }) => !/^[a-z_]+(\.[a-z_]+)+$/.test(action)))
+        problems.push(`${key}: ${byCaller.map(({ action }) => action).join(', ')}`);
+    }
+    expect(problems).toEqual([]);
+  });
+
+  it('of every exception and fixture belongs to a route that is there', async () => {
+    const known = (await routes()).map(({ method, path }) => `${method} ${path}`);
+    expect(Object.keys(EXCEPTIONS).filter(key => !known.includes(key))).toEqual([]);
+  });
+
+  it('has no secret in what is written down, but for what the entry is about', async () => {
+    const rows = await superuser('SELECT e::text AS entry FROM audit_entries e');
+    expect(rows.length).toBeGreaterThan(50);
+    expect(secrets.size).toBeGreaterThan(10);
+    const leaks = [...secrets].flatMap(secret =>
+      rows.filter(({ entry }) => entry.includes(secret)).map(({ entry }) => `${secret}: ${entry}`),
+    );
+    expect(leaks).toEqual([]);
+    expect(rows.filter(({ entry }) => /\$argon2|eyJ[\w-]+\.eyJ/.test(entry))).toEqual([]);
+  });
+
+  it('leaves every chain whole', async () => {
+    for (const path of ['/tenants/acme/audit/verify', '/audit/verify'])
+      expect((await app.admin.get(path)).body).toMatchObject({ valid: true, first_problem: null });
+  });
+});
