@@ -15,6 +15,10 @@ const EXCEPTIONS: Record<string, string> = {
   'POST /tenants/:tenant/kbs/:kb/search': 'reads',
   'POST /tenants/:tenant/kbs/:kb/query': 'reads',
   'POST /auth/refresh': 'goes on with a session whose beginning stands in the audit',
+  'POST /auth/switch-tenant':
+    'says where the next requests go; the membership that lets them in stands in the audit',
+  'POST /auth/forgot-password':
+    'is answered before anybody knows whether there is such an account; what comes of it is a job',
 };
 
 interface Person {
@@ -93,7 +97,7 @@ const mailed = async (email: string, count = 1): Promise<string> => {
 const invited = async () => mailed((await invitation()).email);
 const grouped = async () => {
   const [id, { id: user }] = [await group(), await member()];
-  await expectStatus(200, owner.client.post(`/tenants/acme/groups/${id}/members`, { user_ids: [user] }));
+  await expectStatus(201, owner.client.post(`/tenants/acme/groups/${id}/members`, { user_ids: [user] }));
   return { group: id, user };
 };
 const sessions = async () => {
@@ -162,7 +166,7 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   },
   'POST /tenants/:tenant/leave': async () => ({ as: await member() }),
   'POST /tenants/:tenant/members/bulk': () => ({
-    body: { users: [{ email: `${unique('bulk')}@example.com`, role: 'viewer', password: SECRET }] },
+    body: { users: [{ email: `${unique('bulk')}@example.com`, role: 'viewer' }] },
   }),
   'POST /tenants/:tenant/members/import': () => ({ body: people(new FormData()) }),
   'POST /tenants/:tenant/invitations': () => ({}),
@@ -218,7 +222,7 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
     const id = await document();
     // As if it waited still.
     await superuser(
-      `UPDATE documents SET status = 'queued', next_attempt_at = now() + interval '1 hour' WHERE id = '${id}'`,
+      `UPDATE documents SET status = 'queued', run_after = now() + interval '1 hour' WHERE id = '${id}'`,
     );
     return { ids: { document: id } };
   },
@@ -233,7 +237,6 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
     return { as: null, body: { email, password } };
   },
   'POST /auth/logout': async () => ({ as: await app.createUser() }),
-  'POST /auth/forgot-password': async () => ({ as: null, body: { email: (await app.createUser()).email } }),
   'POST /auth/reset-password': async () => {
     const { email } = await app.createUser();
     await expectStatus(202, app.anonymous.post('/auth/forgot-password', { email }));
@@ -244,7 +247,6 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
     return { as: user, body: { current_password: user.password, new_password: SECRET } };
   },
   'PATCH /auth/me': async () => ({ as: await app.createUser() }),
-  'POST /auth/switch-tenant': async () => ({ as: await member(), body: { tenant: 'acme' } }),
   'DELETE /auth/sessions/:session': async () => {
     const user = await sessions();
     const { body } = await user.client.get('/auth/sessions');
@@ -254,10 +256,11 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   'DELETE /auth/sessions': async () => ({ as: await sessions() }),
 };
 
-const routes = async () => {
-  const app2 = app.application.nest.get(RouteAccess, { strict: false });
-  return app2.list().filter(({ method }) => ['POST', 'PUT', 'PATCH', 'DELETE'].includes(method));
-};
+const routes = () =>
+  app.application.nest
+    .get(RouteAccess, { strict: false })
+    .list()
+    .filter(({ method }) => ['POST', 'PUT', 'PATCH', 'DELETE'].includes(method));
 
 /** Of all chains, behind where they ended. */
 async function entriesSince(ends: Map<string, number>): Promise<Entry[]> {
@@ -287,8 +290,12 @@ async function perform(
   key: string,
 ): Promise<{ failure: string | null; entries: Entry[]; as: Person | null }> {
   const [method, path] = key.split(' ') as [string, string];
-  const call = await FIXTURES[key]?.();
-  if (!call) return { failure: 'has no fixture here', entries: [], as: null };
+  const fixture = FIXTURES[key];
+  if (!fixture) return { failure: 'has no fixture here', entries: [], as: null };
+  const call = await Promise.resolve()
+    .then(fixture)
+    .catch((error: unknown) => String(error));
+  if (typeof call === 'string') return { failure: `cannot be prepared: ${call}`, entries: [], as: null };
   const { as = owner, body = EXAMPLE_BODIES[key]?.() } = call;
   noteSecrets(body);
   const ids: Record<string, string> = { tenant: 'acme', kb: 'docs', ...call.ids };
@@ -304,7 +311,7 @@ async function perform(
 describe('every change', () => {
   it('is written down, with who made it', async () => {
     const problems: string[] = [];
-    for (const { method, path, permission } of await routes()) {
+    for (const { method, path, permission } of routes()) {
       const key = `${method} ${path}`;
       if (key in EXCEPTIONS) continue;
       const { failure, entries, as } = await perform(key);
@@ -326,11 +333,11 @@ describe('every change', () => {
   });
 
   it('of every exception and fixture belongs to a route that is there', async () => {
-    const known = (await routes()).map(({ method, path }) => `${method} ${path}`);
+    const known = routes().map(({ method, path }) => `${method} ${path}`);
     expect(Object.keys(EXCEPTIONS).filter(key => !known.includes(key))).toEqual([]);
   });
 
-  it('has no secret in what is written down, but for what the entry is about', async () => {
+  it('has no secret in what is written down', async () => {
     const rows = await superuser('SELECT e::text AS entry FROM audit_entries e');
     expect(rows.length).toBeGreaterThan(50);
     expect(secrets.size).toBeGreaterThan(10);

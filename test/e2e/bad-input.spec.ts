@@ -74,7 +74,6 @@ const BODIES: Array<[method: string, path: string, body: () => Record<string, un
   ['POST', '/users', () => ({ email: 'new@example.com', display_name: 'New' })],
   ['PATCH', '/users/{user}', () => ({ display_name: 'Other' })],
   ['POST', '/tenant-templates', () => ({ name: 'new-template', description: 'New' })],
-  ['PATCH', '/tenants/acme/config', () => ({ top_k: 5, system_prompt: 'Be brief.' })],
   ['PUT', '/tenants/acme/variables/KEY', () => ({ value: 'x' })],
   [
     'POST',
