@@ -41,14 +41,19 @@ afterAll(async () => {
 describe('a request that was let in ends', () => {
   it('when its tenant is suspended', async () => {
     const { client } = await app.createMember('acme', 'viewer');
-    await endsBy(client, () => app.admin.post('/tenants/acme/suspend'), 403, 'tenant_suspended');
+    await expectEnd(client, () => app.admin.post('/tenants/acme/suspend'), 403, 'tenant_suspended');
     await expectStatus(200, app.admin.post('/tenants/acme/activate'));
     await expectStatus(200, client.get('/tenants/acme'));
   });
 
   it('when its user is made inactive', async () => {
     const { id, client } = await app.createMember('acme', 'viewer');
-    await endsBy(client, () => app.admin.patch(`/users/${id}`, { is_active: false }), 401, 'invalid_token');
+    await expectEnd(
+      client,
+      () => app.admin.patch(`/users/${id}`, { is_active: false }),
+      401,
+      'invalid_token',
+    );
   });
 
   it('when its session is ended from another one', async () => {
@@ -56,7 +61,7 @@ describe('a request that was let in ends', () => {
     await expectStatus(201, app.admin.post('/tenants/acme/members', { user_id: user.id, role: 'viewer' }));
     const { body } = await app.anonymous.post('/auth/login', { email: user.email, password: user.password });
     const elsewhere = app.anonymous.withToken(body.access_token);
-    await endsBy(user.client, () => elsewhere.delete('/auth/sessions'), 401, 'invalid_token');
+    await expectEnd(user.client, () => elsewhere.delete('/auth/sessions'), 401, 'invalid_token');
   });
 
   it('when its member is suspended, removed, or given a role that may not', async () => {
@@ -66,7 +71,7 @@ describe('a request that was let in ends', () => {
       [403, (path: string) => app.admin.put(path, { role: 'viewer_readonly' })],
     ] as const) {
       const { id, client } = await app.createMember('acme', 'viewer');
-      await endsBy(client, () => change(`/tenants/acme/members/${id}`), status, null);
+      await expectEnd(client, () => change(`/tenants/acme/members/${id}`), status, null);
       // What a viewer_readonly still asks ends with the membership.
       await app.admin.delete(`/tenants/acme/members/${id}`);
     }
@@ -87,13 +92,13 @@ describe('a request goes on', () => {
   it('when it is itself what ends the session', async () => {
     for (let i = 0; i < 5; i++) {
       const { client } = await app.createUser();
-      await expectStatus(204, client.post('/auth/logout'));
+      expect((await client.post('/auth/logout')).status).toBe(204);
     }
   });
 });
 
 /** A running stream and a waiting question, in each process, when `change` is made. */
-async function endsBy(
+async function expectEnd(
   client: Client,
   change: () => Promise<Answer>,
   status: number,
@@ -143,7 +148,10 @@ function openStream(client: Client): Promise<Stream> {
       `${client.url}/api/v1${largeDocument}/content`,
       { headers: { authorization: `Bearer ${client.token}` } },
       response => {
-        if (response.statusCode !== 200) reject(new Error(`Answered ${response.statusCode}`));
+        if (response.statusCode !== 200) {
+          reject(new Error(`Answered ${response.statusCode}`));
+          return;
+        }
         resolve({
           response,
           async bytes() {

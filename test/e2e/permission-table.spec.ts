@@ -113,7 +113,7 @@ function probe(client: Client, route: GuardedRoute, reader: string = randomUUID(
 
 /** Whether a probe by somebody who may cannot change anything: it names something that is not there, or has a body. */
 const isHarmless = ({ method, path }: GuardedRoute): boolean =>
-  method === 'GET' || /:(?!tenant\b)\w+/.test(path) || (method !== 'DELETE' && !/\/leave$/.test(path));
+  method === 'GET' || /:(?!tenant\b)\w+/.test(path) || (method !== 'DELETE' && !path.endsWith('/leave'));
 
 /** By the guard; what a service refuses for a reason of its own has another code. */
 const isRefusal = ({ status, body }: Answer): boolean => status === 403 && body.code === 'forbidden';

@@ -429,9 +429,9 @@ async function superuser(...statements: string[]): Promise<Array<Record<string, 
   });
 }
 
-function asTenant(tenant: string | null, work: (tx: Tx) => Promise<any[]>, access = 'granted') {
+function asTenant(tenant: string | null, work: (tx: Tx) => Promise<any[]>, sees = 'granted') {
   const context =
-    tenant === null ? '' : `; SET LOCAL app.tenant_id = '${tenant}'; SET LOCAL app.access = '${access}'`;
+    tenant === null ? '' : `; SET LOCAL app.tenant_id = '${tenant}'; SET LOCAL app.access = '${sees}'`;
   return runTransaction(dataSource, `SET LOCAL ROLE ${TENANT_ROLE}${context}`, work);
 }
 
