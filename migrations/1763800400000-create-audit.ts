@@ -39,9 +39,14 @@ export class CreateAudit1763800400000 implements MigrationInterface {
         -- The head is locked already by whoever appends; a reference to the tenant would lock one more row.
         FOREIGN KEY (tenant_id, chain_id) REFERENCES audit_chains (tenant_id, chain_id) ON DELETE CASCADE
       );
-      CREATE INDEX audit_entries_occurred_at_idx ON audit_entries (chain_id, occurred_at, sequence);
-      CREATE INDEX audit_entries_action_idx ON audit_entries (chain_id, action, sequence);
-      CREATE INDEX audit_entries_actor_id_idx ON audit_entries (chain_id, actor_id, sequence);
+      -- The policy asks for tenant_id: with it in the index, entries are counted without a look at the table.
+      CREATE INDEX audit_entries_occurred_at_idx ON audit_entries (chain_id, occurred_at, sequence) INCLUDE (tenant_id);
+      CREATE INDEX audit_entries_action_idx ON audit_entries (chain_id, action, sequence) INCLUDE (tenant_id);
+      CREATE INDEX audit_entries_actor_id_idx ON audit_entries (chain_id, actor_id, sequence) INCLUDE (tenant_id);
+      CREATE INDEX audit_entries_resource_id_idx ON audit_entries (chain_id, resource_id, sequence)
+        WHERE resource_id IS NOT NULL;
+      CREATE INDEX audit_entries_denied_idx ON audit_entries (chain_id, sequence) INCLUDE (tenant_id)
+        WHERE outcome = 'denied';
     `);
     await isolateByTenant(runner, 'audit_chains', { privileges: 'SELECT, INSERT, UPDATE' });
     // Written once, by nobody changed or deleted.

@@ -1,5 +1,5 @@
 import { type DynamicModule, Module } from '@nestjs/common';
-import { APP_FILTER, APP_GUARD, APP_PIPE } from '@nestjs/core';
+import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
 import { ClsModule } from 'nestjs-cls';
 import type { DataSource } from 'typeorm';
 import { AuditModule } from './core/audit/audit.module.js';
@@ -39,6 +39,7 @@ import type { Env } from './foundation/config/env.js';
 import { CryptoModule } from './foundation/crypto/crypto.module.js';
 import type { Secrets } from './foundation/crypto/secrets.js';
 import { DatabaseModule } from './foundation/database/database.module.js';
+import { EntityTagInterceptor } from './foundation/http/entity-tag.js';
 import { ProblemFilter } from './foundation/http/problem.filter.js';
 import { validationPipe } from './foundation/http/validation.pipe.js';
 import { JobsModule } from './foundation/jobs/jobs.module.js';
@@ -110,6 +111,7 @@ export class AppModule {
         { provide: APP_GUARD, useClass: PermissionGuard },
         { provide: APP_GUARD, useClass: LiveRequestGuard },
         { provide: APP_PIPE, useFactory: validationPipe },
+        { provide: APP_INTERCEPTOR, useClass: EntityTagInterceptor },
         // Nest asks the last one first: the filter for everything comes first.
         { provide: APP_FILTER, useClass: ProblemFilter },
         { provide: APP_FILTER, useClass: ModelErrorFilter },

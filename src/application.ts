@@ -172,7 +172,7 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
   await nest.register(fastifyCors, {
     origin: env.corsOrigins.length > 0 ? env.corsOrigins : false,
     methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    exposedHeaders: ['x-request-id', 'retry-after'],
+    exposedHeaders: ['x-request-id', 'retry-after', 'etag', 'location'],
   });
   await nest.register(fastifyMultipart, {
     limits: {

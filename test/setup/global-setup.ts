@@ -4,5 +4,5 @@ import { SERVER, prepareTemplate } from './database.js';
 export default async function setup(): Promise<void> {
   await prepareTemplate();
   // For the tests that kill a process: it is the compiled one.
-  if (!SERVER) await build().catch(error => console.error(error.message)); // TEMPORARY
+  if (!SERVER) await build();
 }

@@ -29,6 +29,7 @@ import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { ApiIfMatch, type IfMatch, IfMatchHeader } from '../../foundation/http/entity-tag.js';
 import { IdParam } from '../../foundation/http/id-param.js';
 import { pageQuery, toPage } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
@@ -169,6 +170,7 @@ export class DocumentsController {
   }
 
   @Patch(':document')
+  @ApiIfMatch()
   @ApiDocumentParam()
   @RequirePermission('document:update')
   @ApiOperation({ summary: 'Change title or metadata' })
@@ -178,8 +180,9 @@ export class DocumentsController {
     @Param('kb') kb: string,
     @Param('document', IdParam) id: string,
     @Body({ schema: updateDocumentSchema }) body: UpdateDocument,
+    @IfMatchHeader() ifMatch: IfMatch,
   ) {
-    return toDocument(await this.documents.update(kb, id, body));
+    return toDocument(await this.documents.update(kb, id, body, ifMatch));
   }
 
   @Delete(':document')

@@ -6,6 +6,7 @@ import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { afterCommit, type Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
+import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
 import type { JobQueue } from '../../foundation/jobs/job-queue.js';
@@ -131,9 +132,12 @@ export class DocumentsService {
     }
   }
 
-  update(kbReference: string, id: string, input: UpdateDocument): Promise<Document> {
+  update(kbReference: string, id: string, input: UpdateDocument, ifMatch: IfMatch = null): Promise<Document> {
     return this.database.run(async tx => {
+      await this.require(tx, kbReference, id);
+      await this.documents.lock(tx, id);
       const { kb, document: before } = await this.require(tx, kbReference, id);
+      requireMatch(ifMatch, before.updatedAt);
       await this.documents.update(tx, id, {
         ...(input.title !== undefined && { title: input.title }),
         ...(input.metadata !== undefined && { metadata: input.metadata }),

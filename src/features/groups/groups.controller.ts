@@ -10,6 +10,7 @@ import {
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { ApiIfMatch, type IfMatch, IfMatchHeader } from '../../foundation/http/entity-tag.js';
 import { IdParam } from '../../foundation/http/id-param.js';
 import { toPage } from '../../foundation/http/pagination.js';
 import {
@@ -68,13 +69,18 @@ export class GroupsController {
   }
 
   @Patch(':group')
+  @ApiIfMatch()
   @ApiGroupParam()
   @RequirePermission('tenant:manage_members')
   @ApiOperation({ summary: 'Change a group’s name or description' })
   @ApiOkResponse({ standardSchema: groupSchema })
   @ApiProblems(409, 422)
-  async update(@Param('group', IdParam) id: string, @Body({ schema: updateGroupSchema }) body: UpdateGroup) {
-    return toGroup(await this.groups.update(id, body));
+  async update(
+    @Param('group', IdParam) id: string,
+    @Body({ schema: updateGroupSchema }) body: UpdateGroup,
+    @IfMatchHeader() ifMatch: IfMatch,
+  ) {
+    return toGroup(await this.groups.update(id, body, ifMatch));
   }
 
   @Delete(':group')

@@ -7,6 +7,7 @@ import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
+import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import { Problem } from '../../foundation/http/problem.js';
 import type {
   AddGroupMembers,
@@ -58,9 +59,10 @@ export class GroupsService {
   }
 
   /** @throws Problem 404, 409 `name_taken` */
-  update(id: string, input: UpdateGroup): Promise<Group> {
+  update(id: string, input: UpdateGroup, ifMatch: IfMatch = null): Promise<Group> {
     return this.database.run(async tx => {
       const before = await this.requireLocked(tx, id);
+      requireMatch(ifMatch, before.updatedAt);
       const { name = before.name, description = before.description } = input;
       if (await this.groups.isTaken(tx, name, id)) throw nameTaken();
       await this.groups.update(tx, id, name, description);

@@ -10,6 +10,7 @@ import {
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { ApiIfMatch, type IfMatch, IfMatchHeader } from '../../foundation/http/entity-tag.js';
 import { toMegabytes, toPage } from '../../foundation/http/pagination.js';
 import {
   type CreateKnowledgeBase,
@@ -80,6 +81,7 @@ export class KnowledgeBasesController {
   }
 
   @Patch(':kb')
+  @ApiIfMatch()
   @ApiKnowledgeBaseParam()
   @RequirePermission('kb:update')
   @ApiOperation({ summary: 'Change some fields of a knowledge base; `config` is replaced whole' })
@@ -88,11 +90,13 @@ export class KnowledgeBasesController {
   async update(
     @Param('kb') kb: string,
     @Body({ schema: updateKnowledgeBaseSchema }) body: UpdateKnowledgeBase,
+    @IfMatchHeader() ifMatch: IfMatch,
   ) {
-    return toKnowledgeBase(await this.knowledgeBases.update(kb, body));
+    return toKnowledgeBase(await this.knowledgeBases.update(kb, body, ifMatch));
   }
 
   @Put(':kb')
+  @ApiIfMatch()
   @ApiKnowledgeBaseParam()
   @RequirePermission('kb:update')
   @ApiOperation({ summary: 'Replace the changeable fields of a knowledge base' })
@@ -101,8 +105,9 @@ export class KnowledgeBasesController {
   async replace(
     @Param('kb') kb: string,
     @Body({ schema: replaceKnowledgeBaseSchema }) body: UpdateKnowledgeBase,
+    @IfMatchHeader() ifMatch: IfMatch,
   ) {
-    return toKnowledgeBase(await this.knowledgeBases.update(kb, body));
+    return toKnowledgeBase(await this.knowledgeBases.update(kb, body, ifMatch));
   }
 
   @Delete(':kb')

@@ -50,6 +50,10 @@ export class KnowledgeBasesRepository {
     }
   }
 
+  async lock(tx: Tx, id: string): Promise<void> {
+    await tx.query('SELECT FROM knowledge_bases WHERE id = $1 FOR NO KEY UPDATE', [id]);
+  }
+
   async delete(tx: Tx, id: string): Promise<void> {
     await tx.getRepository(KnowledgeBase).delete({ id });
   }

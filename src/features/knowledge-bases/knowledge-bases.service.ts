@@ -8,6 +8,7 @@ import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
+import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { FileStorage } from '../../foundation/storage/file-storage.js';
 import { KbGrantsService } from './kb-grants.service.js';
@@ -84,11 +85,23 @@ export class KnowledgeBasesService {
     return kb;
   }
 
-  /** @throws Problem 404, 409 `name_taken` */
-  async update(reference: string, input: UpdateKnowledgeBase): Promise<KnowledgeBase> {
+  /** The same, which nobody else changes until the transaction ends. */
+  private async requireLocked(tx: Tx, reference: string): Promise<KnowledgeBase> {
+    const { id } = await this.require(tx, reference);
+    await this.knowledgeBases.lock(tx, id);
+    return this.require(tx, id);
+  }
+
+  /** @throws Problem 404, 409 `name_taken`, 412 */
+  async update(
+    reference: string,
+    input: UpdateKnowledgeBase,
+    ifMatch: IfMatch = null,
+  ): Promise<KnowledgeBase> {
     const ownRole = input.visibility === 'granted' ? await this.grants.roleToKeep(reference) : null;
     return this.database.run(async tx => {
-      const before = await this.require(tx, reference);
+      const before = await this.requireLocked(tx, reference);
+      requireMatch(ifMatch, before.updatedAt);
       if (ownRole && before.visibility === 'tenant') await this.grants.keep(tx, before.id, ownRole);
       const changes = {
         ...(input.name !== undefined && { name: input.name }),

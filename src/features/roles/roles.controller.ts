@@ -10,6 +10,7 @@ import {
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { ApiIfMatch, type IfMatch, IfMatchHeader } from '../../foundation/http/entity-tag.js';
 import { toPage } from '../../foundation/http/pagination.js';
 import {
   type CreateRole,
@@ -65,23 +66,33 @@ export class RolesController {
   }
 
   @Patch(':role')
+  @ApiIfMatch()
   @ApiRoleParam()
   @RequirePermission('tenant:manage_members')
   @ApiOperation({ summary: 'Change a role for everybody who holds it' })
   @ApiOkResponse({ standardSchema: roleSchema })
   @ApiProblems(409, 422)
-  async update(@Param('role') name: string, @Body({ schema: updateRoleSchema }) body: UpdateRole) {
-    return toRole(await this.roles.update(name, body));
+  async update(
+    @Param('role') name: string,
+    @Body({ schema: updateRoleSchema }) body: UpdateRole,
+    @IfMatchHeader() ifMatch: IfMatch,
+  ) {
+    return toRole(await this.roles.update(name, body, ifMatch));
   }
 
   @Put(':role')
+  @ApiIfMatch()
   @ApiRoleParam()
   @RequirePermission('tenant:manage_members')
   @ApiOperation({ summary: 'Replace a role’s description and permissions' })
   @ApiOkResponse({ standardSchema: roleSchema })
   @ApiProblems(409, 422)
-  async replace(@Param('role') name: string, @Body({ schema: replaceRoleSchema }) body: UpdateRole) {
-    return toRole(await this.roles.update(name, body));
+  async replace(
+    @Param('role') name: string,
+    @Body({ schema: replaceRoleSchema }) body: UpdateRole,
+    @IfMatchHeader() ifMatch: IfMatch,
+  ) {
+    return toRole(await this.roles.update(name, body, ifMatch));
   }
 
   @Delete(':role')

@@ -13,6 +13,7 @@ import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
+import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import { Problem } from '../../foundation/http/problem.js';
 import type { CreateRole, ListRoles, Role, UpdateRole } from './roles.dto.js';
 import { RolesRepository } from './roles.repository.js';
@@ -105,13 +106,14 @@ export class RolesService {
    *
    * @throws Problem 403 `feature_disabled`, `role_above_own`; 404; 409 `built_in_role`
    */
-  async update(name: string, input: UpdateRole): Promise<Role> {
+  async update(name: string, input: UpdateRole, ifMatch: IfMatch = null): Promise<Role> {
     if (isBuiltIn(name)) throw builtInRole();
     await this.requireFeature();
     const held = await this.held();
     return this.database.run(async tx => {
       if (!(await this.roles.lock(tx, name))) throw Problem.notFound('role');
       const before = await this.find(tx, name);
+      requireMatch(ifMatch, before.updatedAt);
       const description = input.description ?? before.description;
       const permissions = input.permissions && unique(input.permissions);
       if (permissions) {

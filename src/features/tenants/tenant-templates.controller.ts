@@ -9,6 +9,7 @@ import {
 } from '@nestjs/swagger';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { ApiIfMatch, type IfMatch, IfMatchHeader } from '../../foundation/http/entity-tag.js';
 import { toPage } from '../../foundation/http/pagination.js';
 import {
   type CreateTemplate,
@@ -66,6 +67,7 @@ export class TenantTemplatesController {
   }
 
   @Put(':template')
+  @ApiIfMatch()
   @ApiTemplateParam()
   @RequirePermission('platform:tenants')
   @ApiOperation({ summary: 'Replace a template; tenants that were made from it stay as they are' })
@@ -74,8 +76,9 @@ export class TenantTemplatesController {
   async replace(
     @Param('template') name: string,
     @Body({ schema: replaceTemplateSchema }) body: ReplaceTemplate,
+    @IfMatchHeader() ifMatch: IfMatch,
   ) {
-    return toTemplate(await this.templates.replace(name, body));
+    return toTemplate(await this.templates.replace(name, body, ifMatch));
   }
 
   @Delete(':template')

@@ -3,6 +3,7 @@ import { AuditService } from '../../core/audit/audit.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import type { Page } from '../../foundation/http/pagination.js';
+import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { fillPlaceholders } from './template-placeholders.js';
 import { fieldErrors } from './tenant-fields.js';
@@ -53,11 +54,16 @@ export class TenantTemplatesService {
     });
   }
 
-  /** @throws Problem 404 */
-  replace(name: string, { description, ...body }: ReplaceTemplate): Promise<TenantTemplate> {
+  /** @throws Problem 404, 412 */
+  replace(
+    name: string,
+    { description, ...body }: ReplaceTemplate,
+    ifMatch: IfMatch = null,
+  ): Promise<TenantTemplate> {
     return this.database.run(async tx => {
       const before = await this.templates.find(tx, name, { lock: true });
       if (!before) throw Problem.notFound('template');
+      requireMatch(ifMatch, before.updatedAt);
       await this.templates.update(tx, name, { description, body });
       this.audit.recordForPlatform(tx, {
         action: 'tenant_template.updated',

@@ -10,6 +10,7 @@ import type { FastifyReply } from 'fastify';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { ApiIfMatch, type IfMatch, IfMatchHeader } from '../../foundation/http/entity-tag.js';
 import { toPage } from '../../foundation/http/pagination.js';
 import {
   type CreateTenant,
@@ -71,6 +72,7 @@ export class TenantsController {
   }
 
   @Patch(':tenant')
+  @ApiIfMatch()
   @ApiTenantParam()
   @RequirePermission('tenant:manage')
   @ApiOperation({
@@ -80,18 +82,22 @@ export class TenantsController {
   })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
   @ApiProblems(409, 422)
-  async update(@Body({ schema: updateTenantSchema }) body: UpdateTenant) {
-    return toTenantDetails(await this.tenants.update(body));
+  async update(@Body({ schema: updateTenantSchema }) body: UpdateTenant, @IfMatchHeader() ifMatch: IfMatch) {
+    return toTenantDetails(await this.tenants.update(body, ifMatch));
   }
 
   @Put(':tenant')
+  @ApiIfMatch()
   @ApiTenantParam()
   @RequirePermission('tenant:manage')
   @ApiOperation({ summary: 'Replace the changeable fields of a tenant' })
   @ApiOkResponse({ standardSchema: tenantDetailsSchema })
   @ApiProblems(409, 422)
-  async replace(@Body({ schema: replaceTenantSchema }) body: ReplaceTenant) {
-    return toTenantDetails(await this.tenants.replace(body));
+  async replace(
+    @Body({ schema: replaceTenantSchema }) body: ReplaceTenant,
+    @IfMatchHeader() ifMatch: IfMatch,
+  ) {
+    return toTenantDetails(await this.tenants.replace(body, ifMatch));
   }
 
   @Delete(':tenant')

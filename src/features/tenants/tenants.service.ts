@@ -11,6 +11,7 @@ import type { Tx } from '../../foundation/database/transaction.js';
 import { freeJson } from '../../foundation/http/free-json.js';
 import { mergePatch } from '../../foundation/http/merge-patch.js';
 import type { Page } from '../../foundation/http/pagination.js';
+import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { changesBetween } from './tenant-changes.js';
 import { TenantCreationService, platformFields } from './tenant-creation.service.js';
@@ -67,8 +68,8 @@ export class TenantsService {
   }
 
   /** Changes the fields that are given; free JSON is merged. @throws Problem 403 `platform_field`, 404, 409 `name_taken`, 422 */
-  update(input: UpdateTenant): Promise<TenantDetails> {
-    return this.change(input, tenant => ({
+  update(input: UpdateTenant, ifMatch: IfMatch = null): Promise<TenantDetails> {
+    return this.change(input, ifMatch, tenant => ({
       settings:
         input.settings &&
         requireValid(tenantSettingsSchema, mergePatch(tenant.settings, input.settings), 'settings'),
@@ -81,9 +82,9 @@ export class TenantsService {
   }
 
   /** The same, with free JSON replaced. */
-  replace(input: ReplaceTenant): Promise<TenantDetails> {
+  replace(input: ReplaceTenant, ifMatch: IfMatch = null): Promise<TenantDetails> {
     const { settings, branding, metadata } = input;
-    return this.change(input, () => ({ settings, branding, metadata }));
+    return this.change(input, ifMatch, () => ({ settings, branding, metadata }));
   }
 
   /** Does nothing where that is its status already. */
@@ -105,6 +106,7 @@ export class TenantsService {
 
   private async change(
     input: Omit<UpdateTenant, 'settings' | 'branding' | 'metadata'>,
+    ifMatch: IfMatch,
     freeFieldsOf: (tenant: Tenant) => Partial<Pick<Tenant, 'settings' | 'branding' | 'metadata'>>,
   ): Promise<TenantDetails> {
     const platform = PLATFORM_FIELDS.filter(field => input[field] !== undefined);
@@ -113,6 +115,7 @@ export class TenantsService {
     const database = platform.length > 0 ? this.platformDatabase : this.tenantDatabase;
     const work = async (tx: Tx) => {
       const tenant = await this.lock(tx, input);
+      requireMatch(ifMatch, tenant.updatedAt);
       const changes = given({
         name: input.name,
         displayName: input.display_name,
