@@ -26,7 +26,9 @@ process.exit(code);
 function vitestArguments() {
   const given = process.argv.slice(2);
   const named = given.some(argument => !argument.startsWith('-'));
-  return named ? given : [...given, 'test/', 'src/foundation/database/', 'src/core/audit/', 'src/core/authorization/'];
+  return named
+    ? given
+    : [...given, 'test/', 'src/foundation/database/', 'src/core/audit/', 'src/core/authorization/'];
 }
 
 /** Databases of tests that were killed before they could drop them; those in use belong to another run. */

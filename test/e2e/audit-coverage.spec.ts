@@ -194,7 +194,6 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
     return { as: admin, ids: { tenant: name } };
   },
   'PUT /tenants/:tenant/features': () => ({}),
-  'PATCH /tenants/:tenant/features': () => ({}),
   'PATCH /tenants/:tenant/config': () => ({}),
   'PUT /tenants/:tenant/variables/:variable': () => ({ ids: { variable: 'ANOTHER' } }),
   'DELETE /tenants/:tenant/variables/:variable': async () => ({ ids: { variable: await variable() } }),

@@ -38,7 +38,7 @@ const ApiAuditVerify = (): MethodDecorator =>
     ApiOperation({
       summary: 'Verify the chain: name every entry that was changed, removed or moved',
       description:
-        'Walks the whole chain; about ten thousand entries a second. An export can be verified without this ' +
+        'Walks the whole chain. An export can be verified without this ' +
         'installation: `npm run audit:verify FILE`.',
     }),
     ApiOkResponse({ standardSchema: auditReportSchema }),

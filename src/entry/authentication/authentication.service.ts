@@ -89,7 +89,8 @@ export class AuthenticationService {
       resource: { type: 'user', id: userId },
       outcome: 'denied',
     });
-    throw Problem.forbidden('The current password is wrong.', 'wrong_password');
+    // Written down already, in the chain of the platform.
+    throw new Problem(403, 'wrong_password', 'The current password is wrong.', { denied: false });
   }
 
   async refresh(refreshToken: string, client: Client): Promise<IssuedTokens> {
@@ -138,7 +139,7 @@ export class AuthenticationService {
   private async ownTenant(userId: string, reference: string): Promise<KnownTenant> {
     const tenant = await this.directory.find(reference);
     if (!tenant || !(await this.authorization.accessOf(userId, tenant.id)).member) {
-      throw Problem.notFound('tenant');
+      throw Problem.foreignTenant(reference);
     }
     return tenant;
   }

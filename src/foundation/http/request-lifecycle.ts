@@ -46,8 +46,12 @@ export function manageRequests(
       return;
     }
     const timer = setTimeout(() => {
-      if (!reply.raw.headersSent)
-        sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
+      // A stream goes on as long as somebody reads it.
+      if (reply.raw.headersSent) {
+        reply.raw.setTimeout(options.timeout, () => reply.raw.destroy());
+        return;
+      }
+      sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
       request.abort.abort(new Problem(503, 'timeout', 'The request took too long.'));
     }, options.timeout);
     reply.raw.once('close', () => {
