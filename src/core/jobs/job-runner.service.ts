@@ -121,7 +121,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     const definition = this.jobs.definitionOf(job.kind);
     if (!definition) throw new JobError('unknown_kind', `Nobody here works on jobs of the kind ${job.kind}.`);
     const tenant = job.tenantId ? await this.directory.find(job.tenantId) : null;
-    if (job.tenantId && !tenant) throw new JobError('tenant_gone', 'The tenant of this job is being deleted.');
+    if (job.tenantId && !tenant)
+      throw new JobError('tenant_gone', 'The tenant of this job is being deleted.');
     const payload = this.jobs.openPayload(job.id, job.payload);
     const { id, tenantId, attempts } = job;
     return this.context.runAsSystem(
