@@ -17,6 +17,8 @@ import type { DataSource } from 'typeorm';
 import { AuditRepository } from '../src/core/audit/audit.repository.js';
 import { AuditService } from '../src/core/audit/audit.service.js';
 import { PlatformDatabase } from '../src/core/tenancy/platform-database.js';
+import { EventsRepository } from '../src/core/events/events.repository.js';
+import { EventsService } from '../src/core/events/events.service.js';
 import { TenantContext } from '../src/core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../src/core/tenancy/tenant-database.js';
 import { parseEnv } from '../src/foundation/config/env.js';
@@ -72,7 +74,12 @@ async function measureAll(dataSource: DataSource): Promise<void> {
   const platform = new PlatformDatabase(dataSource);
   const database = new TenantDatabase(dataSource, context);
   const repository = new AuditRepository();
-  const audit = new AuditService(context, platform, repository);
+  const audit = new AuditService(
+    context,
+    platform,
+    repository,
+    new EventsService(context, new EventsRepository()),
+  );
   const tenants = await createTenants();
   const event = (tenant: Tenant) => ({
     action: 'tenant.updated',

@@ -10,6 +10,7 @@ import { CreateInvitations1763800200000 } from './1763800200000-create-invitatio
 import { CreateGroupsAndGrants1763800300000 } from './1763800300000-create-groups-and-grants.js';
 import { CreateAudit1763800400000 } from './1763800400000-create-audit.js';
 import { CreateJobs1763800500000 } from './1763800500000-create-jobs.js';
+import { CreateEventsAndSchedules1763900000000 } from './1763900000000-create-events-and-schedules.js';
 
 /** In the order in which they run. */
 export const MIGRATIONS = [
@@ -25,4 +26,5 @@ export const MIGRATIONS = [
   CreateGroupsAndGrants1763800300000,
   CreateAudit1763800400000,
   CreateJobs1763800500000,
+  CreateEventsAndSchedules1763900000000,
 ];

@@ -7,6 +7,7 @@ import { DenialFilter } from './core/audit/denial.filter.js';
 import { AuthorizationModule } from './core/authorization/authorization.module.js';
 import { CasbinRule } from './core/authorization/casbin-rules.repository.js';
 import { PermissionGuard } from './core/authorization/permission.guard.js';
+import { EventsModule } from './core/events/events.module.js';
 import { BackgroundJobsModule } from './core/jobs/background-jobs.module.js';
 import { JOBS_QUEUE } from './core/jobs/background-jobs.service.js';
 import { MailModule } from './core/mail/mail.module.js';
@@ -87,6 +88,7 @@ export class AppModule {
         JobsModule.register(env, JOBS_QUEUE, installation),
         ClsModule.forRoot({ global: true, middleware: { mount: role.http } }),
         TenancyModule,
+        EventsModule.forRoot({ work: role.jobs }),
         AuthorizationModule,
         AuditModule,
         BackgroundJobsModule.forRoot({ work: role.jobs }),

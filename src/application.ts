@@ -159,7 +159,8 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
       const principal = context.principalOrNull;
       return {
         tenant: context.tenantOrNull?.name,
-        principal: principal?.kind === 'user' ? principal.userId : undefined,
+        principal: principal && principal.kind !== 'system' ? principal.userId : undefined,
+        token: principal?.kind === 'api_token' ? principal.tokenId : undefined,
       };
     },
   });

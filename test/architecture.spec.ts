@@ -10,7 +10,19 @@ const FLOORS = ['foundation', 'core', 'features', 'entry'];
 
 /** A room imports from the rooms before it; rooms of a floor that is not here keep to no order, but to no circle either. */
 const ROOMS: Record<string, string[]> = {
-  core: ['tenancy', 'events', 'authorization', 'audit', 'jobs', 'mail', 'usage', 'quotas', 'models'],
+  core: [
+    'tenancy',
+    'events',
+    'authorization',
+    'audit',
+    'jobs',
+    'mail',
+    'idempotency',
+    'usage',
+    'quotas',
+    'credits',
+    'models',
+  ],
   features: [
     'users',
     'roles',
@@ -34,6 +46,7 @@ const ROOMS: Record<string, string[]> = {
 /** Who opens transactions that belong to no tenant, and why. */
 const PLATFORM_DATABASE_USERS = [
   'src/core/authorization/authorization.service.ts', // rules of a domain are read before a tenant is entered
+  'src/core/events/event-dispatcher.service.ts', // takes the events of every tenant out of the outbox
   'src/core/audit/audit-log.service.ts', // reads the platform's chain
   'src/core/audit/audit.service.ts', // the platform's chain, and denials
   'src/core/jobs/background-jobs.service.ts', // jobs of all tenants, and of none

@@ -8,6 +8,8 @@ import { type Env, parseEnv } from '../../foundation/config/env.js';
 import { type DatabaseAccess, openDatabase } from '../../foundation/database/data-source.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
+import { EventsRepository } from '../events/events.repository.js';
+import { EventsService } from '../events/events.service.js';
 import { TenantContext } from '../tenancy/tenant-context.js';
 import { TenantDatabase } from '../tenancy/tenant-database.js';
 import { type AuditEntry, type AuditEvent, canonicalJson, canonicalParts, hashOf } from './audit-entry.js';
@@ -42,7 +44,7 @@ beforeAll(async () => {
   platform = new PlatformDatabase(dataSource);
   tenants = new TenantDatabase(dataSource, context);
   const repository = new AuditRepository();
-  audit = new AuditService(context, platform, repository);
+  audit = new AuditService(context, platform, repository, new EventsService(context, new EventsRepository()));
   log = new AuditLogService(context, tenants, platform, repository, audit);
 });
 afterAll(async () => {

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { type Tx, withCommit } from '../../foundation/database/transaction.js';
+import { EventsService } from '../events/events.service.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
 import { type Actor, TenantContext } from '../tenancy/tenant-context.js';
 import { type AuditEvent, type UnchainedEntry, storable } from './audit-entry.js';
@@ -18,6 +19,7 @@ export class AuditService {
     private readonly context: TenantContext,
     private readonly database: PlatformDatabase,
     private readonly repository: AuditRepository,
+    private readonly events: EventsService,
   ) {}
 
   /** Writes down what this transaction does, in the chain of the context's tenant; the platform's where there is none. */
@@ -47,6 +49,9 @@ export class AuditService {
   private append(tx: Tx, reference: string | null, event: AuditEvent): void {
     // As the database writes ids: what is hashed must be what is read.
     const tenantId = reference?.toLowerCase() ?? null;
+    const entry = toEntry(tenantId, event, this.context.actor);
+    // First, so that the chain's end is held for less.
+    if (tenantId && entry.outcome === 'allowed') this.publish(tx, tenantId, entry);
     let chains = this.pending.get(tx);
     if (!chains) {
       chains = new Map();
@@ -55,8 +60,13 @@ export class AuditService {
     }
     const chainId = tenantId ?? PLATFORM_CHAIN;
     const entries = chains.get(chainId) ?? [];
-    entries.push(toEntry(tenantId, event, this.context.actor));
+    entries.push(entry);
     chains.set(chainId, entries);
+  }
+
+  /** What was changed is an event for whoever listens in the tenant. */
+  private publish(tx: Tx, tenantId: string, { action, resource, details, actor }: UnchainedEntry): void {
+    this.events.publish(tx, { type: action, data: { resource, details, actor } }, tenantId);
   }
 
   private flush(tx: Tx): string {

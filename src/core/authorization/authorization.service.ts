@@ -8,7 +8,7 @@ import { InjectEnv } from '../../foundation/config/config.module.js';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
-import type { TenantAccess } from '../tenancy/tenant-context.js';
+import type { ApiTokenPrincipal, Subject, TenantAccess } from '../tenancy/tenant-context.js';
 import { CasbinRulesRepository } from './casbin-rules.repository.js';
 import { casbinFile } from './default-policy.js';
 import { type MemberFacts, MemberFactsRepository } from './member-facts.repository.js';
@@ -76,8 +76,13 @@ export class AuthorizationService implements OnModuleInit {
     );
   }
 
-  /** Whether `userId` may do `permission` in `domain`. Synchronous once the answer is known. */
-  can(userId: string, domain: string, permission: Permission): boolean | Promise<boolean> {
+  /**
+   * Whether `subject` may do `permission` in `domain`. Synchronous once the answer is known. A token may do, in its own
+   * tenant, what is among its scopes and its creator may still do.
+   */
+  can(subject: Subject, domain: string, permission: Permission): boolean | Promise<boolean> {
+    if (!mayAsk(subject, domain, permission)) return false;
+    const userId = userIdOf(subject);
     const known = this.loaded.get(domain)?.users.get(userId)?.decisions.get(permission);
     return known ?? this.decide(userId, domain, permission);
   }
@@ -88,8 +93,10 @@ export class AuthorizationService implements OnModuleInit {
    *
    * @param kb id or slug
    */
-  async canInKb(userId: string, tenantId: string, kb: string, permission: Permission): Promise<boolean> {
+  async canInKb(subject: Subject, tenantId: string, kb: string, permission: Permission): Promise<boolean> {
     const domain = tenantDomain(tenantId);
+    if (!mayAsk(subject, domain, permission)) return false;
+    const userId = userIdOf(subject);
     const inTenant = await this.can(userId, domain, permission);
     const facts = await this.factsOf(userId, tenantId);
     // An id is the same in capitals, and must not lead past the grants on it.
@@ -104,8 +111,10 @@ export class AuthorizationService implements OnModuleInit {
     return granted.includes(true);
   }
 
-  /** Ids of the knowledge bases in which a grant gives `userId` this permission. */
-  async kbsGranted(userId: string, tenantId: string, permission: Permission): Promise<string[]> {
+  /** Ids of the knowledge bases in which a grant gives `subject` this permission. */
+  async kbsGranted(subject: Subject, tenantId: string, permission: Permission): Promise<string[]> {
+    if (!mayAsk(subject, tenantDomain(tenantId), permission)) return [];
+    const userId = userIdOf(subject);
     const facts = await this.factsOf(userId, tenantId);
     if (facts?.status !== 'active' || !isKbPermission(permission)) return [];
     const allowed = await Promise.all(
@@ -114,8 +123,10 @@ export class AuthorizationService implements OnModuleInit {
     return [...new Set(facts.grants.filter((_, index) => allowed[index]).map(({ kbId }) => kbId))];
   }
 
-  /** How far `userId` sees in a tenant, and whether they belong to it. */
-  async accessOf(userId: string, tenantId: string): Promise<TenantAccess> {
+  /** How far `subject` sees in a tenant, and whether they belong to it. A token belongs to its own while its creator sees it. */
+  async accessOf(subject: Subject, tenantId: string): Promise<TenantAccess> {
+    if (typeof subject !== 'string') return this.accessOfToken(subject, tenantId);
+    const userId = subject;
     const domain = tenantDomain(tenantId);
     const known = this.loaded.get(domain)?.users.get(userId);
     if (known?.access) return known.access;
@@ -131,6 +142,12 @@ export class AuthorizationService implements OnModuleInit {
     return user.access;
   }
 
+  private async accessOfToken(token: ApiTokenPrincipal, tenantId: string): Promise<TenantAccess> {
+    if (token.tenantId !== tenantId) return { all: false, groups: [], member: false };
+    const { all, groups, member } = await this.accessOf(token.userId, tenantId);
+    return { all, groups, member: member || all, kbIds: token.kbIds };
+  }
+
   /** Groups and grants of a member, and whether they are suspended; null for everybody else. */
   async factsOf(userId: string, tenantId: string): Promise<MemberFacts | null> {
     const domain = tenantDomain(tenantId);
@@ -139,11 +156,11 @@ export class AuthorizationService implements OnModuleInit {
     return known?.facts ?? null;
   }
 
-  /** Every permission that `userId` has in `domain`. */
-  async permissionsOf(userId: string, domain: string): Promise<Permission[]> {
+  /** Every permission that `subject` has in `domain`. */
+  async permissionsOf(subject: Subject, domain: string): Promise<Permission[]> {
     const permissions = Object.keys(PERMISSIONS) as Permission[];
     const allowed = await Promise.all(
-      permissions.map(async permission => this.can(userId, domain, permission)),
+      permissions.map(async permission => this.can(subject, domain, permission)),
     );
     return permissions.filter((_, index) => allowed[index]);
   }
@@ -202,27 +219,27 @@ export class AuthorizationService implements OnModuleInit {
   }
 
   /**
-   * Whether `userId` holds everything that `role` gives in `domain`: nobody gives, or takes from others, what they
+   * Whether `subject` holds everything that `role` gives in `domain`: nobody gives, or takes from others, what they
    * do not hold.
    */
-  async outranks(userId: string, role: string, domain: string): Promise<boolean> {
+  async outranks(subject: Subject, role: string, domain: string): Promise<boolean> {
     // Asked as a subject of its own, a role has exactly its own permissions.
     const [held, given] = await Promise.all([
-      this.permissionsOf(userId, domain),
+      this.permissionsOf(subject, domain),
       this.permissionsOf(role, domain),
     ]);
     return given.every(permission => held.includes(permission));
   }
 
   /**
-   * The same for what `role` would give in one knowledge base alone, compared with what `userId` may do there.
+   * The same for what `role` would give in one knowledge base alone, compared with what `subject` may do there.
    *
    * @param kb id or slug
    */
-  async outranksInKb(userId: string, role: string, tenantId: string, kb: string): Promise<boolean> {
+  async outranksInKb(subject: Subject, role: string, tenantId: string, kb: string): Promise<boolean> {
     const given = (await this.permissionsOf(role, tenantDomain(tenantId))).filter(isKbPermission);
     const held = await Promise.all(
-      given.map(async permission => this.canInKb(userId, tenantId, kb, permission)),
+      given.map(async permission => this.canInKb(subject, tenantId, kb, permission)),
     );
     return !held.includes(false);
   }
@@ -302,3 +319,10 @@ export class AuthorizationService implements OnModuleInit {
     this.loaded.clear();
   }
 }
+
+const userIdOf = (subject: Subject): string => (typeof subject === 'string' ? subject : subject.userId);
+
+/** What a token is for, whatever its creator may do. */
+const mayAsk = (subject: Subject, domain: string, permission: Permission): boolean =>
+  typeof subject === 'string' ||
+  (domain === tenantDomain(subject.tenantId) && subject.scopes.has(permission));

@@ -37,7 +37,7 @@ export class PermissionsController {
   })
   @ApiOkResponse({ standardSchema: permissionsSchema })
   async list() {
-    const { userId, tenantOrNull: tenant } = this.context;
+    const { subject, tenantOrNull: tenant } = this.context;
     // A role asked for as a subject has its own permissions; any tenant's domain will do for the built-in ones.
     const domain = tenantDomain(tenant?.id ?? '');
     const roles = await Promise.all(
@@ -53,7 +53,7 @@ export class PermissionsController {
         description,
       })),
       roles,
-      granted: tenant ? await this.authorization.permissionsOf(userId, domain) : null,
+      granted: tenant ? await this.authorization.permissionsOf(subject, domain) : null,
     };
   }
 }

@@ -12,13 +12,22 @@ export type Access =
       /** Whether the route wants to know who calls, where the request says so. */
       recognizes: boolean;
     }
-  | { kind: 'permission'; permission: Permission };
+  | {
+      kind: 'permission';
+      permission: Permission;
+      /** Whether an API token may call a route that is about the user's own things: the route keeps it to the token's. */
+      tokens: boolean;
+    };
 
-/** Guards a route with a permission, asked for in that permission's kind of domain, and says so in the API document. */
-export function RequirePermission(permission: Permission): MethodDecorator {
+/**
+ * Guards a route with a permission, asked for in that permission's kind of domain, and says so in the API document.
+ *
+ * @param options.tokens for a permission of the user's own domain: lets API tokens in, too
+ */
+export function RequirePermission(permission: Permission, { tokens = false } = {}): MethodDecorator {
   const domain = { platform: 'platform', user: 'user_<id>', tenant: 'tenant_<id>' }[domainKind(permission)];
   return applyDecorators(
-    SetMetadata(ACCESS, { kind: 'permission', permission } satisfies Access),
+    SetMetadata(ACCESS, { kind: 'permission', permission, tokens } satisfies Access),
     ApiBearerAuth(),
     ApiExtension('x-permission', { permission, domain, description: PERMISSIONS[permission] }),
     ApiProblems(401, 403, ...(domainKind(permission) === 'tenant' ? [404] : [])),

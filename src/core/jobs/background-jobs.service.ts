@@ -46,6 +46,8 @@ export interface JobDefinition<Payload> {
   kind: string;
   /** After as many passing faults the job has failed. */
   mostAttempts: number;
+  /** Seconds: makes it a job of the platform that recurs, once for the whole installation, without a payload. */
+  every?: number;
   /** What it returns becomes the result of the job. @throws JobError for a fault that stays */
   run(job: JobRun<Payload>): Promise<unknown>;
 }
@@ -85,6 +87,11 @@ export class BackgroundJobs {
     this.definitions.set(definition.kind, definition);
   }
 
+  /** Those that recur. */
+  get recurring(): Array<{ kind: string; every: number }> {
+    return [...this.definitions.values()].flatMap(({ kind, every }) => (every ? [{ kind, every }] : []));
+  }
+
   definitionOf(kind: string): JobDefinition<unknown> | null {
     return this.definitions.get(kind) ?? null;
   }
@@ -106,7 +113,7 @@ export class BackgroundJobs {
     if (jobs.length === 0) return [];
     const principal = this.context.principalOrNull;
     const { actor } = this.context;
-    const createdBy = principal?.kind === 'user' ? principal.userId : null;
+    const createdBy = !principal || principal.kind === 'system' ? null : principal.userId;
     const rows = jobs.map(({ kind, payload, tenantId, permission = null }) => {
       const id = uuidv7();
       return { id, tenantId, kind, permission, payload: this.box.seal(JSON.stringify(payload), id) };
@@ -159,17 +166,21 @@ export class BackgroundJobs {
   }
 
   private async maySee(job: Job): Promise<boolean> {
-    const { userId } = this.context;
+    const { principal, subject, userId } = this.context;
+    // A token sees what it has asked for itself; its creator may have asked for more.
+    const own =
+      principal.kind === 'api_token' ? job.actor.id === principal.tokenId : job.createdBy === userId;
     if (job.tenantId) {
       const domain = tenantDomain(job.tenantId);
       // Whoever has left the tenant has left its jobs.
-      const { member } = await this.authorization.accessOf(userId, job.tenantId);
-      if (job.createdBy === userId && member) return true;
-      return job.permission !== null && this.authorization.can(userId, domain, job.permission as Permission);
+      const { member } = await this.authorization.accessOf(subject, job.tenantId);
+      if (own && member) return true;
+      return job.permission !== null && this.authorization.can(subject, domain, job.permission as Permission);
     }
-    if (job.createdBy === userId) return true;
+    if (own) return true;
     return (
-      job.permission !== null && this.authorization.can(userId, PLATFORM_DOMAIN, job.permission as Permission)
+      job.permission !== null &&
+      this.authorization.can(subject, PLATFORM_DOMAIN, job.permission as Permission)
     );
   }
 }

@@ -74,6 +74,11 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     try {
       const ids = await this.database.run(async tx => {
         await this.repository.deleteOld(tx);
+        const due = await this.repository.takeDue(tx, this.jobs.recurring);
+        await this.jobs.enqueueMany(
+          tx,
+          due.map(kind => ({ kind, payload: null, tenantId: null })),
+        );
         return this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE);
       });
       for (const id of ids) this.jobs.call(id, { takeOver });

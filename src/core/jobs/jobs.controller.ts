@@ -13,7 +13,7 @@ export class JobsController {
 
   @Get(':job')
   @ApiParam({ name: 'job', description: 'Id of the job' })
-  @RequirePermission('user:read')
+  @RequirePermission('user:read', { tokens: true })
   @ApiOperation({
     summary: 'Read a job: how far it is, and what came of it',
     description: 'For whoever asked for it, and for those who have the permission that it needed.',

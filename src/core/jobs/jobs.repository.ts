@@ -18,6 +18,8 @@ export interface Job {
   errorCode: string | null;
   errorMessage: string | null;
   createdBy: string | null;
+  /** Who asked for it. */
+  actor: Actor;
   createdAt: Date;
   updatedAt: Date;
   finishedAt: Date | null;
@@ -40,7 +42,7 @@ export interface ClaimedJob {
 }
 
 const COLUMNS = `id, tenant_id AS "tenantId", kind, permission, status, stage, progress, result,
-  error_code AS "errorCode", error_message AS "errorMessage", created_by AS "createdBy",
+  error_code AS "errorCode", error_message AS "errorMessage", created_by AS "createdBy", actor,
   created_at AS "createdAt", updated_at AS "updatedAt", finished_at AS "finishedAt"`;
 
 /** Seconds after which a worker that has said nothing is taken for dead. */
@@ -187,8 +189,29 @@ export class JobsRepository {
     return count === 1;
   }
 
+  /**
+   * Which of the recurring jobs are due; each is from here on due next after its interval, counted from now. One that has
+   * not ended is not due.
+   */
+  async takeDue(tx: Tx, schedules: ReadonlyArray<{ kind: string; every: number }>): Promise<string[]> {
+    const rows: Array<{ kind: string }> = await tx.query(
+      `INSERT INTO job_schedules AS known (kind, next_at)
+       SELECT kind, now() + make_interval(secs => every) FROM unnest($1::text[], $2::integer[]) AS s (kind, every)
+       WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.kind = s.kind AND status IN ('queued', 'running'))
+       ORDER BY kind
+       ON CONFLICT (kind) DO UPDATE SET next_at = excluded.next_at WHERE known.next_at <= now()
+       RETURNING kind`,
+      [schedules.map(schedule => schedule.kind), schedules.map(schedule => schedule.every)],
+    );
+    return rows.map(row => row.kind);
+  }
+
+  /** What recurs leaves a row each time, which nobody looks at for long. */
   async deleteOld(tx: Tx): Promise<void> {
-    await tx.query(`DELETE FROM jobs WHERE finished_at < now() - ${KEEP}`);
+    await tx.query(
+      `DELETE FROM jobs WHERE finished_at < now() - ${KEEP}
+         OR (finished_at < now() - interval '1 hour' AND kind IN (SELECT kind FROM job_schedules))`,
+    );
   }
 
   private async changeOwn(

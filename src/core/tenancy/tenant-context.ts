@@ -4,7 +4,31 @@ import { ClsService } from 'nestjs-cls';
 /** Who acts. A credential becomes one of these at the door; nobody behind it sees the credential again. */
 export type Principal =
   | { kind: 'user'; userId: string; email: string; sessionId: string; tokenTenantId: string | null }
+  | ApiTokenPrincipal
   | { kind: 'system' };
+
+/** Whoever holds an API token: acts in one tenant, with a part of what its creator may do there. */
+export interface ApiTokenPrincipal {
+  kind: 'api_token';
+  tokenId: string;
+  name: string;
+  /** Who made the token, and stands behind what it does. */
+  userId: string;
+  tenantId: string;
+  /** `publishable` ones may stand in web pages. */
+  tokenKind: 'live' | 'test' | 'publishable';
+  /** Permissions of the tenant's domain. */
+  scopes: ReadonlySet<string>;
+  /** The only knowledge bases that it opens; null: all that its creator sees. */
+  kbIds: readonly string[] | null;
+  agentIds: readonly string[] | null;
+  rateLimitPerMinute: number;
+  /** Micro-credits a calendar month; null: no limit. */
+  monthlyCreditBudget: number | null;
+}
+
+/** Whose rights are asked for: a user's (or a role's, by its name), or what an API token has of its creator's. */
+export type Subject = string | ApiTokenPrincipal;
 
 /** The tenant that a request or a job works in. */
 export interface CurrentTenant {
@@ -20,6 +44,8 @@ export interface TenantAccess {
   groups: readonly string[];
   /** Whether the principal belongs to the tenant; somebody of the platform may act in it without. */
   member: boolean;
+  /** The only knowledge bases that an API token opens; null: no such limit. */
+  kbIds?: readonly string[] | null;
 }
 
 /** Who is written down as having done something. */
@@ -76,11 +102,18 @@ export class TenantContext {
     return this.cls.isActive() ? (this.cls.get<Principal | undefined>(PRINCIPAL) ?? null) : null;
   }
 
-  /** The acting user. @throws ContextMissingError where the system acts. */
+  /** The acting user, or who made the acting token: for `created_by`. @throws ContextMissingError where the system acts. */
   get userId(): string {
     const principal = this.principal;
-    if (principal.kind !== 'user') throw new ContextMissingError('No user acts here.');
+    if (principal.kind === 'system') throw new ContextMissingError('No user acts here.');
     return principal.userId;
+  }
+
+  /** Whose rights count: what to ask the authorization with. @throws ContextMissingError where the system acts. */
+  get subject(): Subject {
+    const principal = this.principal;
+    if (principal.kind === 'system') throw new ContextMissingError('No user acts here.');
+    return principal.kind === 'user' ? principal.userId : principal;
   }
 
   /** What the principal sees of the tenant. Nothing but what is open, until somebody has said more. */
@@ -98,6 +131,8 @@ export class TenantContext {
     const principal = this.principalOrNull;
     if (!principal) return { type: 'anonymous', id: null, name: null, ...where };
     if (principal.kind === 'system') return { type: 'system', id: null, name: null, ...where };
+    if (principal.kind === 'api_token')
+      return { type: 'api_token', id: principal.tokenId, name: principal.name, ...where };
     const forPlatform = this.tenantOrNull ? !this.access.member : this.cls.get<boolean | undefined>(PLATFORM);
     return {
       type: forPlatform ? 'platform_admin' : 'user',

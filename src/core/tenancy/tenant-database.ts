@@ -29,14 +29,15 @@ export class TenantDatabase {
   /** The simple protocol, which takes several statements at once, has no parameters: every value is quoted here. */
   private enter(): string {
     const principal = this.context.principal;
-    const userId = principal.kind === 'user' ? principal.userId : '';
-    const { all, groups } = this.context.access;
+    const userId = principal.kind === 'system' ? '' : principal.userId;
+    const { all, groups, kbIds } = this.context.access;
     return (
       `SET LOCAL ROLE ${TENANT_ROLE}; ` +
       `SET LOCAL app.tenant_id = ${pg.escapeLiteral(this.context.tenant.id)}; ` +
       `SET LOCAL app.user_id = ${pg.escapeLiteral(userId)}; ` +
       `SET LOCAL app.groups = ${pg.escapeLiteral(`{${groups.join(',')}}`)}; ` +
-      `SET LOCAL app.access = '${all ? 'all' : 'granted'}'`
+      `SET LOCAL app.access = '${all ? 'all' : 'granted'}'` +
+      (kbIds ? `; SET LOCAL app.kb_ids = ${pg.escapeLiteral(`{${kbIds.join(',')}}`)}` : '')
     );
   }
 }

@@ -4,7 +4,7 @@ import type { FastifyRequest } from 'fastify';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
 import { PLATFORM_DOMAIN, domainKind } from '../../core/authorization/permissions.js';
 import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
-import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import { type Principal, TenantContext } from '../../core/tenancy/tenant-context.js';
 import { type KnownTenant, TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import { Problem } from '../../foundation/http/problem.js';
 
@@ -42,14 +42,14 @@ export class TenantGuard implements CanActivate {
     // A token outlives the membership that it was made for: no reason to refuse what needs no tenant.
     if (!needed && named.length === 0 && !(await this.mayKnow(tenant.id))) return true;
     await this.admit(tenant, needed);
-    const sees = await this.authorization.accessOf(this.context.userId, tenant.id);
+    const sees = await this.authorization.accessOf(this.context.subject, tenant.id);
     this.context.setTenant({ id: tenant.id, name: tenant.name }, sees);
     return true;
   }
 
   private async choose(named: Array<[Source, string]>): Promise<KnownTenant | null> {
     const principal = this.context.principal;
-    const fromToken = principal.kind === 'user' ? principal.tokenTenantId : null;
+    const fromToken = tenantOf(principal);
     let chosen: KnownTenant | null = null;
     for (const [, reference] of named) {
       const tenant = await this.directory.find(reference);
@@ -72,12 +72,11 @@ export class TenantGuard implements CanActivate {
 
   /** A member, or somebody whose platform role reaches into tenants. */
   private async mayKnow(tenantId: string): Promise<boolean> {
-    const { userId } = this.context;
-    return (await this.authorization.accessOf(userId, tenantId)).member || (await this.mayReadPlatform());
+    return (await this.authorization.accessOf(this.context.subject, tenantId)).member || (await this.mayReadPlatform());
   }
 
   private async mayReadPlatform(): Promise<boolean> {
-    return this.authorization.can(this.context.userId, PLATFORM_DOMAIN, 'platform:read');
+    return this.authorization.can(this.context.subject, PLATFORM_DOMAIN, 'platform:read');
   }
 }
 
@@ -93,6 +92,12 @@ function* namedTenants(request: FastifyRequest): Generator<[Source, string]> {
     if (typeof reference === 'string' && reference !== '') yield ['query', reference];
   }
   if (typeof fromBody === 'string' && fromBody !== '') yield ['body', fromBody];
+}
+
+/** The tenant that the credential itself names. */
+function tenantOf(principal: Principal): string | null {
+  if (principal.kind === 'api_token') return principal.tenantId;
+  return principal.kind === 'user' ? principal.tokenTenantId : null;
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

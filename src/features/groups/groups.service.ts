@@ -186,9 +186,9 @@ export class GroupsService {
     if (further) {
       throw Problem.forbidden('This group sees what you do not.', 'role_above_own');
     }
-    const { userId, tenant } = this.context;
+    const { subject, tenant } = this.context;
     for (const { kbId, role } of grants) {
-      if (await this.authorization.outranksInKb(userId, role, tenant.id, kbId)) continue;
+      if (await this.authorization.outranksInKb(subject, role, tenant.id, kbId)) continue;
       throw Problem.forbidden(
         `This group has the role ${role} in a knowledge base, which may do there what you may not.`,
         'role_above_own',

@@ -155,10 +155,10 @@ export class KnowledgeBasesService {
 
   /** A role in the tenant opens what is open, a grant its own knowledge base. */
   private async readable(): Promise<ReadableKbs> {
-    const { userId, tenant, access } = this.context;
-    const open = await this.authorization.can(userId, this.domain, 'kb:read');
+    const { subject, tenant, access } = this.context;
+    const open = await this.authorization.can(subject, this.domain, 'kb:read');
     if (open && access.all) return 'all';
-    return { open, granted: await this.authorization.kbsGranted(userId, tenant.id, 'kb:read') };
+    return { open, granted: await this.authorization.kbsGranted(subject, tenant.id, 'kb:read') };
   }
 
   /** The stored statistics count every document; whoever may not read some of them is shown what they see. */

@@ -158,7 +158,7 @@ export class MemberImportService implements OnModuleInit {
     const domain = tenantDomain(this.context.tenant.id);
     const above = new Set<string>();
     for (const role of roles) {
-      if (!(await this.authorization.outranks(this.context.userId, role, domain))) above.add(role);
+      if (!(await this.authorization.outranks(this.context.subject, role, domain))) above.add(role);
     }
     return above;
   }

@@ -86,7 +86,7 @@ export class RolesService {
       throw Problem.conflict('too_many_roles', `A tenant has at most ${MOST_ROLES} roles of its own.`);
     }
     const principal = this.context.principalOrNull;
-    const createdBy = principal?.kind === 'user' ? principal.userId : null;
+    const createdBy = !principal || principal.kind === 'system' ? null : principal.userId;
     const { name, description } = input;
     if (!(await this.roles.insert(tx, { tenantId, name, description, createdBy }))) throw nameTaken();
     const permissions = unique(input.permissions);
@@ -183,7 +183,7 @@ export class RolesService {
    */
   async requireRank(roles: Iterable<string>): Promise<void> {
     for (const role of new Set(roles)) {
-      if (!(await this.authorization.outranks(this.context.userId, role, this.domain))) {
+      if (!(await this.authorization.outranks(this.context.subject, role, this.domain))) {
         throw Problem.forbidden(`The role ${role} may do what you may not.`, 'role_above_own');
       }
     }
@@ -216,7 +216,7 @@ export class RolesService {
   }
 
   private held(): Promise<Permission[]> {
-    return this.authorization.permissionsOf(this.context.userId, this.domain);
+    return this.authorization.permissionsOf(this.context.subject, this.domain);
   }
 
   private async requireFeature(): Promise<void> {

@@ -46,8 +46,8 @@ export class TenantsService {
 
   /** Those that the principal is a member of; all of them where it may read the platform. */
   async list(query: ListTenants): Promise<Page<Tenant>> {
-    const { userId } = this.context;
-    const all = await this.authorization.can(userId, PLATFORM_DOMAIN, 'platform:read');
+    const { userId, subject } = this.context;
+    const all = await this.authorization.can(subject, PLATFORM_DOMAIN, 'platform:read');
     return this.platformDatabase.run(tx => this.tenants.list(tx, query, all ? null : userId));
   }
 
@@ -167,7 +167,7 @@ export class TenantsService {
   }
 
   private async isPlatform(): Promise<boolean> {
-    return this.authorization.can(this.context.userId, PLATFORM_DOMAIN, 'platform:tenants');
+    return this.authorization.can(this.context.subject, PLATFORM_DOMAIN, 'platform:tenants');
   }
 }
 
