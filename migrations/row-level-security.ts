@@ -48,6 +48,24 @@ export const KB_IS_VISIBLE = `(visibility = 'tenant' OR id IN (SELECT kb_id FROM
 export const DOCUMENT_IS_READABLE = (document: string): string =>
   `(NOT restricted OR ${document} IN (SELECT document_id FROM document_readers WHERE ${IS_MINE}))`;
 
+/** The knowledge bases that the acting API token is kept to; NULL where it is kept to none. */
+const TOKEN_KBS = `(SELECT nullif(current_setting('app.kb_ids', true), '')::uuid[])`;
+
+/**
+ * Keeps API tokens that are for single knowledge bases to those: a second restrictive policy, beside the one of
+ * {@link narrowByGrants}. Both sub-selects are worked out once a statement; the cast that changes nothing makes the second
+ * an array to look in. An empty list is a limit too, and opens nothing.
+ *
+ * @param column where the id of the knowledge base stands
+ */
+export async function keepTokensToKbs(runner: QueryRunner, table: string, column = 'kb_id'): Promise<void> {
+  const condition = `(SELECT nullif(current_setting('app.kb_ids', true), '') IS NULL) OR ${column} = ANY (${TOKEN_KBS}::uuid[])`;
+  await runner.query(`
+    CREATE POLICY token_kbs ON ${table} AS RESTRICTIVE FOR ALL TO ${TENANT_ROLE}
+      USING (${condition}) WITH CHECK (${condition});
+  `);
+}
+
 /**
  * Narrows what `isolateByTenant` has opened: a restrictive policy, which PostgreSQL adds with AND, so that whatever it
  * says, it cannot show a row of another tenant.

@@ -7,6 +7,7 @@ import { type Env, parseEnv } from '../../foundation/config/env.js';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import { type DatabaseAccess, openDatabase } from '../../foundation/database/data-source.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
+import type { ApiTokenPrincipal } from '../tenancy/tenant-context.js';
 import { AuthorizationService } from './authorization.service.js';
 import { MemberFactsRepository } from './member-facts.repository.js';
 import { CasbinRule, CasbinRulesRepository } from './casbin-rules.repository.js';
@@ -61,7 +62,10 @@ function createService(settings: Partial<Env> = {}): AuthorizationService {
 async function createDomain(): Promise<string> {
   const id = randomUUID();
   await database.run(tx =>
-    tx.query('INSERT INTO tenants (id, name, display_name) VALUES ($1::uuid, $1::text, $1::text)', [id]),
+    tx.query(
+      `INSERT INTO tenants (id, name, display_name, plan_tier) VALUES ($1::uuid, $1::text, $1::text, 'enterprise')`,
+      [id],
+    ),
   );
   return tenantDomain(id);
 }
@@ -79,6 +83,22 @@ async function userWith(role: string, to = domain): Promise<string> {
   await assign(user, role, to);
   return user;
 }
+
+const tenantOf = (where: string): string => where.slice('tenant_'.length);
+
+const tokenOf = (userId: string, scopes: Permission[], kbIds: string[] | null = null): ApiTokenPrincipal => ({
+  kind: 'api_token',
+  tokenId: randomUUID(),
+  name: 'A token',
+  userId,
+  tenantId: tenantOf(domain),
+  tokenKind: 'live',
+  scopes: new Set(scopes),
+  kbIds,
+  agentIds: null,
+  rateLimitPerMinute: 60,
+  monthlyCreditBudget: null,
+});
 
 const ASKING: Permission[] = ['tenant:read', 'query:run', 'chat:own'];
 const READING: Permission[] = [...ASKING, 'kb:read', 'document:read', 'agent:read', 'graph:read'];
@@ -232,6 +252,19 @@ describe('one knowledge base', () => {
     expect(await authorization.outranksInKb(editor, 'editor', tenantId, 'closed')).toBe(false);
   });
 
+  it('is to an API token what it is to its creator, as far as its scopes go', async () => {
+    const creator = await member('viewer', { closed: 'editor' });
+    const token = tokenOf(creator, ['kb:read', 'document:create', 'kb:delete']);
+    const may = (kb: string, permission: Permission) =>
+      authorization.canInKb(token, tenantId, kb, permission);
+    expect(await may('closed', 'document:create')).toBe(true);
+    expect(await may('open', 'document:create')).toBe(false);
+    expect(await may('closed', 'document:update')).toBe(false);
+    expect(await authorization.kbsGranted(token, tenantId, 'kb:delete')).toEqual([kbs.closed]);
+    expect(await authorization.kbsGranted(token, tenantId, 'document:update')).toEqual([]);
+    expect(await authorization.accessOf(token, tenantId)).toMatchObject({ member: true, all: false });
+  });
+
   it('counts for a member who is suspended as little as the roles do', async () => {
     const viewer = await member('viewer', { open: 'editor' });
     expect(await authorization.rolesOf(viewer, tenantId)).toEqual({ tenant: ['viewer'], platform: [] });
@@ -244,6 +277,38 @@ describe('one knowledge base', () => {
     expect(await authorization.canInKb(viewer, tenantId, 'open', 'query:run')).toBe(false);
     expect(await authorization.kbsGranted(viewer, tenantId, 'kb:read')).toEqual([]);
     expect(await authorization.rolesOf(viewer, tenantId)).toEqual({ tenant: [], platform: [] });
+  });
+});
+
+describe('an API token', () => {
+  it('may do what is among its scopes and its creator may, in its own tenant', async () => {
+    const creator = await userWith('editor');
+    await assign(creator, 'owner', await createDomain());
+    const token = tokenOf(creator, ['kb:read', 'tenant:delete', 'platform:tenants']);
+    expect(await authorization.permissionsOf(token, domain)).toEqual(['kb:read']);
+    await assign(creator, 'owner');
+    expect(await authorization.permissionsOf(token, domain)).toEqual(['tenant:delete', 'kb:read']);
+    for (const elsewhere of [await createDomain(), userDomain(creator), PLATFORM_DOMAIN])
+      expect(await authorization.permissionsOf(token, elsewhere)).toEqual([]);
+    await remove(creator, 'owner');
+    await remove(creator, 'editor');
+    expect(await authorization.permissionsOf(token, domain)).toEqual([]);
+    const other = tenantOf(await createDomain());
+    expect(await authorization.accessOf(token, other)).toMatchObject({ member: false, all: false });
+  });
+
+  it('that is kept to knowledge bases makes none, and gives nobody what it has there', async () => {
+    const creator = await userWith('owner');
+    const scopes: Permission[] = ['kb:create', 'kb:read', 'query:run', 'chat:own', 'tenant:read'];
+    const [free, kept] = [tokenOf(creator, scopes), tokenOf(creator, scopes, [randomUUID()])];
+    expect(await authorization.can(free, domain, 'kb:create')).toBe(true);
+    expect(await authorization.can(kept, domain, 'kb:create')).toBe(false);
+    // A token from before it was kept may have scopes that tell of all of them.
+    const telling = tokenOf(creator, ['tenant:read_audit', 'tenant:manage_webhooks'], [randomUUID()]);
+    expect(await authorization.permissionsOf(telling, domain)).toEqual([]);
+    expect(await authorization.outranks(free, 'viewer_readonly', domain)).toBe(true);
+    expect(await authorization.outranks(kept, 'viewer_readonly', domain)).toBe(false);
+    expect(await authorization.givableBy(kept, domain)).toEqual(['tenant:read']);
   });
 });
 

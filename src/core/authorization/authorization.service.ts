@@ -13,6 +13,7 @@ import { CasbinRulesRepository } from './casbin-rules.repository.js';
 import { casbinFile } from './default-policy.js';
 import { type MemberFacts, MemberFactsRepository } from './member-facts.repository.js';
 import {
+  BEYOND_SINGLE_KBS,
   PERMISSIONS,
   PLATFORM_DOMAIN,
   type Permission,
@@ -111,6 +112,23 @@ export class AuthorizationService implements OnModuleInit {
     return granted.includes(true);
   }
 
+  /**
+   * Whether a route of a tenant that needs `permission` lets `subject` in. Grants count for their own knowledge base;
+   * where a route names none, its service keeps to those that are granted.
+   *
+   * @param kb id or slug of the one that the route names
+   */
+  async letsIn(
+    subject: Subject,
+    tenantId: string,
+    permission: Permission,
+    kb: string | undefined,
+  ): Promise<boolean> {
+    if (kb && isKbPermission(permission)) return this.canInKb(subject, tenantId, kb, permission);
+    if (await this.can(subject, tenantDomain(tenantId), permission)) return true;
+    return permission === 'kb:read' && (await this.kbsGranted(subject, tenantId, permission)).length > 0;
+  }
+
   /** Ids of the knowledge bases in which a grant gives `subject` this permission. */
   async kbsGranted(subject: Subject, tenantId: string, permission: Permission): Promise<string[]> {
     if (!mayAsk(subject, tenantDomain(tenantId), permission)) return [];
@@ -163,6 +181,16 @@ export class AuthorizationService implements OnModuleInit {
       permissions.map(async permission => this.can(subject, domain, permission)),
     );
     return permissions.filter((_, index) => allowed[index]);
+  }
+
+  /**
+   * Those of them that `subject` may give others in the whole of `domain`. A token that is kept to some knowledge bases
+   * holds what it may do in them there alone.
+   */
+  async givableBy(subject: Subject, domain: string): Promise<Permission[]> {
+    const held = await this.permissionsOf(subject, domain);
+    const kept = typeof subject !== 'string' && subject.kbIds !== null;
+    return kept ? held.filter(permission => !isKbPermission(permission)) : held;
   }
 
   /** The roles that count for `userId` in a tenant, as decisions are made from them: those given there and by the platform. */
@@ -225,7 +253,7 @@ export class AuthorizationService implements OnModuleInit {
   async outranks(subject: Subject, role: string, domain: string): Promise<boolean> {
     // Asked as a subject of its own, a role has exactly its own permissions.
     const [held, given] = await Promise.all([
-      this.permissionsOf(subject, domain),
+      this.givableBy(subject, domain),
       this.permissionsOf(role, domain),
     ]);
     return given.every(permission => held.includes(permission));
@@ -322,7 +350,9 @@ export class AuthorizationService implements OnModuleInit {
 
 const userIdOf = (subject: Subject): string => (typeof subject === 'string' ? subject : subject.userId);
 
-/** What a token is for, whatever its creator may do. */
+/** What a token is for, whatever its creator may do. One that is kept to some knowledge bases makes, and hears of, no others. */
 const mayAsk = (subject: Subject, domain: string, permission: Permission): boolean =>
   typeof subject === 'string' ||
-  (domain === tenantDomain(subject.tenantId) && subject.scopes.has(permission));
+  (domain === tenantDomain(subject.tenantId) &&
+    subject.scopes.has(permission) &&
+    !(subject.kbIds && BEYOND_SINGLE_KBS.includes(permission)));

@@ -2,16 +2,9 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import { Reflector } from '@nestjs/core';
 import type { FastifyRequest } from 'fastify';
 import { Problem } from '../../foundation/http/problem.js';
-import { TenantContext } from '../tenancy/tenant-context.js';
+import { type ApiTokenPrincipal, TenantContext } from '../tenancy/tenant-context.js';
 import { AuthorizationService } from './authorization.service.js';
-import {
-  PLATFORM_DOMAIN,
-  type Permission,
-  domainKind,
-  isKbPermission,
-  tenantDomain,
-  userDomain,
-} from './permissions.js';
+import { PLATFORM_DOMAIN, type Permission, domainKind, userDomain } from './permissions.js';
 import { ACCESS, type Access } from './require-permission.js';
 
 /** Asks Casbin for the permission that a route requires, in the domain that the permission belongs to. */
@@ -29,36 +22,37 @@ export class PermissionGuard implements CanActivate {
     // The start has checked every route; this is for one that was added past it.
     if (!access) throw Problem.forbidden('Nobody has said who may call this route.');
     const { permission } = access;
-    if (domainKind(permission) === 'platform') this.context.setForPlatform();
-    // What is a user's own is no token's, unless the route looks after that itself.
-    if (access.tokens && this.context.principal.kind === 'api_token') return true;
+    const kind = domainKind(permission);
+    if (kind === 'platform') this.context.setForPlatform();
+    const { principal } = this.context;
+    if (principal.kind === 'api_token') {
+      requireForTokens(principal, access.tokens);
+      // What it may see there of its own, the route looks after.
+      if (kind === 'user') return true;
+    }
     const { kb } = execution.switchToHttp().getRequest<FastifyRequest>().params as { kb?: string };
-    const allowed = isKbPermission(permission)
-      ? await this.isAllowedInKb(permission, kb)
-      : await this.authorization.can(this.context.subject, this.domainOf(permission), permission);
+    const { subject } = this.context;
+    const allowed =
+      kind === 'tenant'
+        ? await this.authorization.letsIn(subject, this.context.tenant.id, permission, kb)
+        : await this.authorization.can(subject, this.domainOf(permission), permission);
     if (!allowed) throw Problem.forbidden(`This needs the permission ${permission}.`);
     return true;
   }
 
-  /** Grants count for their own knowledge base; where a route names none, the service keeps to those that are granted. */
-  private async isAllowedInKb(permission: Permission, kb: string | undefined): Promise<boolean> {
-    const { subject, tenant } = this.context;
-    if (kb) return this.authorization.canInKb(subject, tenant.id, kb, permission);
-    if (await this.authorization.can(subject, tenantDomain(tenant.id), permission)) return true;
-    return (
-      permission === 'kb:read' &&
-      (await this.authorization.kbsGranted(subject, tenant.id, permission)).length > 0
+  private domainOf(permission: Permission): string {
+    return domainKind(permission) === 'platform' ? PLATFORM_DOMAIN : userDomain(this.context.userId);
+  }
+}
+
+function requireForTokens({ tokenKind }: ApiTokenPrincipal, tokens: boolean): void {
+  if (tokenKind === 'publishable') {
+    throw Problem.forbidden(
+      'This token stands in web pages for all to read: it opens a widget’s chat and nothing else.',
+      'publishable_token',
     );
   }
-
-  private domainOf(permission: Permission): string {
-    switch (domainKind(permission)) {
-      case 'platform':
-        return PLATFORM_DOMAIN;
-      case 'user':
-        return userDomain(this.context.userId);
-      case 'tenant':
-        return tenantDomain(this.context.tenant.id);
-    }
+  if (!tokens) {
+    throw Problem.forbidden('This is for people who are signed in, not for API tokens.', 'token_not_allowed');
   }
 }

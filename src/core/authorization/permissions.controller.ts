@@ -30,7 +30,7 @@ export class PermissionsController {
   ) {}
 
   @Get()
-  @RequirePermission('user:read')
+  @RequirePermission('user:read', { tokens: true })
   @ApiOperation({
     summary: 'List all permissions, what the built-in roles hold, and one’s own in the chosen tenant',
     description: 'Choose a tenant with the header X-Tenant-ID.',

@@ -56,6 +56,16 @@ export const tenantOfDomain = (domain: string): string | null =>
 export const isKbPermission = (permission: Permission): boolean =>
   /^(kb|document|agent|graph|query|chat):/.test(permission);
 
+/**
+ * Permissions that reach past single knowledge bases: they make others, or tell what happens in all of them. Nothing that
+ * is kept to some has them.
+ */
+export const BEYOND_SINGLE_KBS: readonly Permission[] = [
+  'kb:create',
+  'tenant:read_audit',
+  'tenant:manage_webhooks',
+];
+
 /** Permissions that a tenant's own roles may hold. */
 export const TENANT_PERMISSIONS = (Object.keys(PERMISSIONS) as Permission[]).filter(
   permission => domainKind(permission) === 'tenant',

@@ -1,9 +1,11 @@
 import { SetMetadata, applyDecorators } from '@nestjs/common';
-import { ApiBearerAuth, ApiExtension } from '@nestjs/swagger';
+import { ApiBearerAuth, ApiExtension, ApiSecurity } from '@nestjs/swagger';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
 import { PERMISSIONS, type Permission, domainKind } from './permissions.js';
 
 export const ACCESS = 'access';
+/** Name of the header X-API-Key in the API document. */
+export const API_KEY_SECURITY = 'apiKey';
 
 /** What a route says about who may call it. A route that says nothing stops the start. */
 export type Access =
@@ -15,22 +17,27 @@ export type Access =
   | {
       kind: 'permission';
       permission: Permission;
-      /** Whether an API token may call a route that is about the user's own things: the route keeps it to the token's. */
+      /** Whether API tokens may call it. */
       tokens: boolean;
     };
 
 /**
  * Guards a route with a permission, asked for in that permission's kind of domain, and says so in the API document.
  *
- * @param options.tokens for a permission of the user's own domain: lets API tokens in, too
+ * @param options.tokens whether API tokens may call it: in a tenant they may, unless it acts on the caller's own account.
+ *   A route that is about the caller's own things may let them in, and then keeps them to what is the token's.
  */
-export function RequirePermission(permission: Permission, { tokens = false } = {}): MethodDecorator {
+export function RequirePermission(
+  permission: Permission,
+  { tokens = domainKind(permission) === 'tenant' } = {},
+): MethodDecorator {
   const domain = { platform: 'platform', user: 'user_<id>', tenant: 'tenant_<id>' }[domainKind(permission)];
   return applyDecorators(
     SetMetadata(ACCESS, { kind: 'permission', permission, tokens } satisfies Access),
     ApiBearerAuth(),
-    ApiExtension('x-permission', { permission, domain, description: PERMISSIONS[permission] }),
-    ApiProblems(401, 403, ...(domainKind(permission) === 'tenant' ? [404] : [])),
+    ...(tokens ? [ApiSecurity(API_KEY_SECURITY)] : []),
+    ApiExtension('x-permission', { permission, domain, tokens, description: PERMISSIONS[permission] }),
+    ApiProblems(401, 403, ...(domainKind(permission) === 'tenant' ? [404] : []), 429),
   );
 }
 

@@ -3,8 +3,11 @@ import { Reflector } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import passport from 'passport';
 import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
+import { RequestRates } from '../../core/quotas/request-rates.service.js';
 import { type Principal, TenantContext } from '../../core/tenancy/tenant-context.js';
 import { Problem } from '../../foundation/http/problem.js';
+import { apiTokenOf } from './api-token-header.js';
+import { ApiTokenStrategy } from './api-token.strategy.js';
 import { JwtStrategy } from './jwt.strategy.js';
 
 /**
@@ -18,36 +21,58 @@ export class AuthenticationGuard implements CanActivate {
   constructor(
     private readonly reflector: Reflector,
     private readonly context: TenantContext,
-    private readonly strategy: JwtStrategy,
+    private readonly accessTokens: JwtStrategy,
+    private readonly apiTokens: ApiTokenStrategy,
+    private readonly rates: RequestRates,
   ) {}
 
   async canActivate(execution: ExecutionContext): Promise<boolean> {
     const access = this.reflector.get<Access | undefined>(ACCESS, execution.getHandler());
     const http = execution.switchToHttp();
     const request = http.getRequest<FastifyRequest>();
+    const reply = http.getResponse<FastifyReply>();
     this.context.setRequest({ id: request.id, ip: request.ip });
-    if (access?.kind === 'public' && !(access.recognizes && request.headers.authorization)) return true;
-    const principal = await this.authenticate(request, http.getResponse<FastifyReply>());
+    if (access?.kind === 'public') {
+      if (access.recognizes) await this.recognize(request, reply);
+      return true;
+    }
+    const isApiToken = apiTokenOf(request.headers) !== null;
+    const strategy = isApiToken ? this.apiTokens : this.accessTokens;
+    const principal = await this.authenticate(strategy, request, reply);
     if (!principal) {
-      if (access?.kind === 'public') return true;
-      throw request.headers.authorization !== undefined
-        ? Problem.unauthorized('invalid_token', 'The access token is not valid, has expired, or was revoked.')
-        : Problem.unauthorized(
-            'unauthorized',
-            'This route needs an access token: Authorization: Bearer <token>.',
-          );
+      await this.rates.countAddress(request.ip, reply);
+      throw refusalOf(request);
     }
     this.context.setPrincipal(principal);
     return true;
   }
 
-  private authenticate(request: FastifyRequest, reply: FastifyReply): Promise<Principal | false> {
+  /** Somebody who has signed in. To act without that is nothing that an API token is for. */
+  private async recognize(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    if (!request.headers.authorization) return;
+    const principal = await this.authenticate(this.accessTokens, request, reply);
+    if (principal) this.context.setPrincipal(principal);
+  }
+
+  private authenticate(
+    shared: JwtStrategy | ApiTokenStrategy,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): Promise<Principal | false> {
     return new Promise((resolve, reject) => {
       const settle = (error: unknown, principal?: Principal | false | null) =>
         error ? reject(error) : resolve(principal || false);
       // Passport writes the outcome's handlers into what it is given: shared, one request would get another's principal.
-      const strategy = Object.create(this.strategy) as JwtStrategy;
+      const strategy = Object.create(shared) as typeof shared;
       passport.authenticate(strategy, { session: false }, settle)(request, reply, reject);
     });
   }
 }
+
+const refusalOf = ({ headers }: FastifyRequest): Problem =>
+  headers.authorization === undefined && headers['x-api-key'] === undefined
+    ? Problem.unauthorized(
+        'unauthorized',
+        'This route needs a token: Authorization: Bearer <access token or API token>, or X-API-Key: <API token>.',
+      )
+    : Problem.unauthorized('invalid_token', 'The token is not valid, has expired, or was revoked.');

@@ -1,10 +1,12 @@
 import { Module } from '@nestjs/common';
 import { JwtModule } from '@nestjs/jwt';
 import { PassportModule } from '@nestjs/passport';
+import { ApiTokensModule } from '../../features/api-tokens/api-tokens.module.js';
 import { MembersModule } from '../../features/members/members.module.js';
 import { UsersModule } from '../../features/users/users.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import type { Secrets } from '../../foundation/crypto/secrets.js';
+import { ApiTokenStrategy } from './api-token.strategy.js';
 import { AuthenticationController } from './authentication.controller.js';
 import { AuthenticationService } from './authentication.service.js';
 import { FirstAdminService } from './first-admin.service.js';
@@ -30,6 +32,7 @@ export class AuthenticationModule {
         }),
         UsersModule,
         MembersModule,
+        ApiTokensModule,
       ],
       controllers: [AuthenticationController, SessionsController, ReceivedInvitationsController],
       providers: [
@@ -39,10 +42,11 @@ export class AuthenticationModule {
         ReceivedInvitationsRepository,
         SignInLimiter,
         JwtStrategy,
+        ApiTokenStrategy,
         LiveRequests,
         FirstAdminService,
       ],
-      exports: [FirstAdminService, JwtStrategy, LiveRequests],
+      exports: [FirstAdminService, JwtStrategy, ApiTokenStrategy, LiveRequests, ApiTokensModule],
     };
   }
 }

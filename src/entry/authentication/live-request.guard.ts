@@ -3,6 +3,7 @@ import { Reflector } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import { ApiTokenUses } from '../../features/api-tokens/api-token-uses.service.js';
 import { LiveRequests } from './live-requests.js';
 
 /** The last guard: whoever came this far is let in, and watched over until the answer has ended. */
@@ -12,18 +13,19 @@ export class LiveRequestGuard implements CanActivate {
     private readonly reflector: Reflector,
     private readonly context: TenantContext,
     private readonly requests: LiveRequests,
+    private readonly uses: ApiTokenUses,
   ) {}
 
   canActivate(execution: ExecutionContext): boolean {
     const access = this.reflector.get<Access | undefined>(ACCESS, execution.getHandler());
     const principal = this.context.principalOrNull;
-    if (access?.kind !== 'permission' || principal?.kind !== 'user') return true;
+    if (access?.kind !== 'permission' || !principal || principal.kind === 'system') return true;
+    if (principal.kind === 'api_token') this.uses.note(principal.tokenId);
     const http = execution.switchToHttp();
     this.requests.watch({
       request: http.getRequest<FastifyRequest>(),
       reply: http.getResponse<FastifyReply>(),
-      userId: principal.userId,
-      sessionId: principal.sessionId,
+      principal,
       tenantId: this.context.tenantOrNull?.id ?? null,
       permission: access.permission,
     });

@@ -30,7 +30,8 @@ export class TenantGuard implements CanActivate {
     if (access?.kind !== 'permission') return true;
     const request = execution.switchToHttp().getRequest<FastifyRequest>();
     const named = [...namedTenants(request)];
-    const needed = domainKind(access.permission) === 'tenant';
+    // An API token acts in its own tenant on whatever route.
+    const needed = domainKind(access.permission) === 'tenant' || this.context.principal.kind === 'api_token';
     const tenant = await this.choose(named);
     if (!tenant) {
       if (!needed) return true;
@@ -72,7 +73,10 @@ export class TenantGuard implements CanActivate {
 
   /** A member, or somebody whose platform role reaches into tenants. */
   private async mayKnow(tenantId: string): Promise<boolean> {
-    return (await this.authorization.accessOf(this.context.subject, tenantId)).member || (await this.mayReadPlatform());
+    return (
+      (await this.authorization.accessOf(this.context.subject, tenantId)).member ||
+      (await this.mayReadPlatform())
+    );
   }
 
   private async mayReadPlatform(): Promise<boolean> {

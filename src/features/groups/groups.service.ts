@@ -144,7 +144,7 @@ export class GroupsService {
   /** @throws Problem 403 `role_above_own`, 404 */
   async remove(id: string, userId: string): Promise<void> {
     // What one has through a group may always be given up.
-    const known = userId === this.context.userId ? null : await this.requireRank(id);
+    const known = userId === this.context.ownAccount ? null : await this.requireRank(id);
     await this.database.run(async tx => {
       const group = await this.requireLocked(tx, id);
       if (known) await this.requireSame(tx, id, known);
@@ -183,7 +183,8 @@ export class GroupsService {
       await this.require(tx, id);
       return { grants: await this.groups.grants(tx, id), further: await this.groups.reachesFurther(tx, id) };
     });
-    if (further) {
+    // Of what is in other knowledge bases, a token that is kept to some does not even see the grants.
+    if (further || this.context.access.kbIds) {
       throw Problem.forbidden('This group sees what you do not.', 'role_above_own');
     }
     const { subject, tenant } = this.context;

@@ -180,11 +180,14 @@ export class KbGrantsService {
     current: readonly Grant[],
     wanted: readonly WantedGrant[],
   ): Promise<void> {
-    const { userId, subject, tenant } = this.context;
+    const { ownAccount, subject, tenant } = this.context;
     const before = new Map(current.map(grant => [keyOf(grant), grant.role]));
     const after = new Map(wanted.map(grant => [keyOf(grant), grant.role]));
     const given = wanted.filter(grant => before.get(keyOf(grant)) !== grant.role);
-    const taken = current.filter(grant => after.get(keyOf(grant)) !== grant.role && grant.userId !== userId);
+    const taken = current.filter(
+      grant =>
+        after.get(keyOf(grant)) !== grant.role && (grant.userId === null || grant.userId !== ownAccount),
+    );
     for (const role of new Set([...given, ...taken].map(grant => grant.role))) {
       if (await this.authorization.outranksInKb(subject, role, tenant.id, kb.id)) continue;
       throw Problem.forbidden(

@@ -55,6 +55,8 @@ export class KnowledgeBasesRepository {
   }
 
   async delete(tx: Tx, id: string): Promise<void> {
+    // In the order of whoever stores or deletes one of them: the document first, then its knowledge base.
+    await tx.query('SELECT FROM documents WHERE kb_id = $1 ORDER BY id FOR UPDATE', [id]);
     await tx.getRepository(KnowledgeBase).delete({ id });
   }
 

@@ -48,7 +48,7 @@ export class EffectivePermissionsService {
    *   the one who asks does not see
    */
   async explain(userId: string, kbReference: string | undefined): Promise<EffectivePermissions> {
-    const { tenant, userId: asking, subject } = this.context;
+    const { tenant, ownAccount: asking, subject } = this.context;
     const domain = tenantDomain(tenant.id);
     if (userId !== asking && !(await this.authorization.can(subject, domain, 'tenant:manage_members'))) {
       throw Problem.forbidden('What others may do is shown to those who manage the members.');

@@ -216,7 +216,7 @@ export class RolesService {
   }
 
   private held(): Promise<Permission[]> {
-    return this.authorization.permissionsOf(this.context.subject, this.domain);
+    return this.authorization.givableBy(this.context.subject, this.domain);
   }
 
   private async requireFeature(): Promise<void> {

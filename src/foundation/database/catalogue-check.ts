@@ -39,6 +39,9 @@ const EXEMPT = ['migrations'];
 /** Tables of which a member may see a part only: those need a restrictive policy that asks who is looking. */
 const NARROWED = ['knowledge_bases', 'kb_terms', 'documents', 'chunks', 'chunk_vectors'];
 
+/** Tables that keep what is in a knowledge base: an API token that is for others must not reach it. */
+const IN_KNOWLEDGE_BASES = [...NARROWED, 'kb_grants', 'document_readers'];
+
 /**
  * Reads from the catalogue whether row-level security stands as the code relies on it: for the roles that this process
  * runs as, and for every table. Then asks, as no tenant and as one that does not exist, for a row of each table.
@@ -110,12 +113,26 @@ function tableProblems(table: TableRow): string[] {
       `The table ${table.name} has no restrictive policy for the role ${TENANT_ROLE} that keeps members to what is granted to them.`,
     );
   }
+  if (IN_KNOWLEDGE_BASES.includes(table.name) && !table.policies.some(narrowsByToken)) {
+    problems.push(
+      `The table ${table.name} has no restrictive policy for the role ${TENANT_ROLE} that keeps API tokens to their knowledge bases.`,
+    );
+  }
   return problems;
 }
 
 /** Restrictive, for every command, and driven by who is looking. */
 function narrowsByAccess(policy: PolicyRow): boolean {
   return !policy.permissive && policy.command === '*' && (policy.using?.includes(`'app.access'`) ?? false);
+}
+
+/** The same for the token through which they look, and for what it writes. */
+function narrowsByToken({ permissive, command, using, check }: PolicyRow): boolean {
+  return (
+    !permissive &&
+    command === '*' &&
+    [using, check].every(expression => expression?.includes(`'app.kb_ids'`) ?? false)
+  );
 }
 
 function policyProblems(table: TableRow, column: string): string[] {
