@@ -116,6 +116,15 @@ export class TenantContext {
     return principal.kind === 'user' ? principal.userId : principal;
   }
 
+  /**
+   * Whose own account, memberships and grants these are to give up or to see; null where a token or the system acts,
+   * to whom they are somebody else's.
+   */
+  get ownAccount(): string | null {
+    const principal = this.principal;
+    return principal.kind === 'user' ? principal.userId : null;
+  }
+
   /** What the principal sees of the tenant. Nothing but what is open, until somebody has said more. */
   get access(): TenantAccess {
     return this.cls.get<TenantAccess | undefined>(ACCESS) ?? NO_ACCESS;

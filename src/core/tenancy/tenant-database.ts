@@ -4,6 +4,7 @@ import type { DataSource } from 'typeorm';
 import { APPLICATION_DATA_SOURCE } from '../../foundation/database/tokens.js';
 import { TENANT_ROLE } from '../../foundation/database/roles.js';
 import { type Tx, runTransaction } from '../../foundation/database/transaction.js';
+import { QuotaSignals } from './quota-exceeded.js';
 import { TenantContext } from './tenant-context.js';
 
 /**
@@ -15,15 +16,18 @@ export class TenantDatabase {
   constructor(
     @Inject(APPLICATION_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly context: TenantContext,
+    private readonly quotas: QuotaSignals = new QuotaSignals(),
   ) {}
 
   /**
    * Runs `work` in a transaction of the context's tenant. Keep it short: no model call, upload or HTTP call inside.
    *
-   * @throws ContextMissingError where no tenant is set
+   * @throws ContextMissingError where no tenant is set; Problem 403 `quota_exceeded`
    */
   run<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
-    return runTransaction(this.dataSource, this.enter(), work);
+    return runTransaction(this.dataSource, this.enter(), work).catch((error: unknown) => {
+      throw this.quotas.translate(error);
+    });
   }
 
   /** The simple protocol, which takes several statements at once, has no parameters: every value is quoted here. */

@@ -5,6 +5,7 @@ import type { Tx } from '../../foundation/database/transaction.js';
 import type { Features } from './feature-flags.js';
 import type { ConfigOverrides } from './tenant-config.js';
 import type { CurrentTenant } from './tenant-context.js';
+import { type LimitOverrides, type Limits, type PlanTier, effectiveLimits } from './tenant-limits.js';
 import { PlatformDatabase } from './platform-database.js';
 
 export interface KnownTenant extends CurrentTenant {
@@ -14,6 +15,13 @@ export interface KnownTenant extends CurrentTenant {
   features: Partial<Features>;
   /** Fields of the configuration that the tenant has set itself. */
   config: ConfigOverrides;
+  planTier: PlanTier;
+  /** What holds: the plan's limits, with the tenant's own over them. */
+  limits: Limits;
+  /** Where false, what goes past a limit is told, and let through. */
+  enforceQuotas: boolean;
+  /** Requests a minute, while an alert slows the tenant down. */
+  throttledTo: number | null;
 }
 
 /** Of the change feed: a tenant's row changed. */
@@ -45,14 +53,18 @@ export class TenantDirectory implements OnModuleInit {
     if (known) return known;
     const changedBefore = this.changed;
     const column = UUID.test(reference) ? 'id' : 'name';
-    const rows: KnownTenant[] = await this.database.run(tx =>
-      tx.query(
-        `SELECT id, name, status, display_name AS "displayName", features, config FROM tenants
-         WHERE ${column} = $1 AND status <> 'erasing'`,
-        [reference],
-      ),
+    const rows: Array<Omit<KnownTenant, 'limits'> & { limits: LimitOverrides }> = await this.database.run(
+      tx =>
+        tx.query(
+          `SELECT t.id, t.name, t.status, t.display_name AS "displayName", t.features, t.config,
+                t.plan_tier AS "planTier", c.limits, t.enforce_quotas AS "enforceQuotas",
+                t.throttled_to AS "throttledTo"
+         FROM tenants t JOIN tenant_counters c ON c.tenant_id = t.id
+         WHERE t.${column} = $1 AND t.status <> 'erasing'`,
+          [reference],
+        ),
     );
-    const tenant = rows[0] ?? null;
+    const tenant = rows[0] ? { ...rows[0], limits: effectiveLimits(rows[0].limits) } : null;
     if (tenant && changedBefore === this.changed) this.byReference.set(reference, tenant);
     return tenant;
   }

@@ -5,6 +5,7 @@ import { tenantDomain } from '../../core/authorization/permissions.js';
 import { MailService } from '../../core/mail/mail.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import type { Tx } from '../../foundation/database/transaction.js';
+import { Problem } from '../../foundation/http/problem.js';
 import { RolesService } from '../roles/roles.service.js';
 import { PasswordsService, WELCOME_LIFETIME } from '../users/passwords.service.js';
 import { UsersService } from '../users/users.service.js';
@@ -54,7 +55,7 @@ export class ImportBatchService {
     const open = rows.filter(
       row => row.outcome !== 'invalid' && row.outcome !== 'unchanged' && !refusal(row),
     );
-    const done = open.length === 0 ? [] : await this.database.run(tx => this.carryOut(tx, open, order));
+    const done = await this.carryOutWithinLimit(open, order);
     const rest = rows
       .filter(row => !open.includes(row))
       .map(row => {
@@ -84,6 +85,44 @@ export class ImportBatchService {
         ? null
         : reason('role', 'role_above_own', `The role ${role} may do what you may not.`);
     };
+  }
+
+  /** Where the tenant has no room for all, as many as it has room for: of the rest each row says so. */
+  private async carryOutWithinLimit(rows: readonly CheckedRow[], order: BatchOrder): Promise<ImportedRow[]> {
+    const results: ImportedRow[] = [];
+    let open = rows;
+    let most = rows.length;
+    while (open.length > 0 && most > 0) {
+      const part = open.slice(0, most);
+      try {
+        results.push(...(await this.database.run(tx => this.carryOut(tx, part, order))));
+        open = open.slice(most);
+      } catch (error) {
+        const room = roomIn(error);
+        if (room === null) throw error;
+        // Somebody else may take the room meanwhile: it gets less with every attempt, and ends.
+        most = Math.min(room, part.length - 1);
+      }
+    }
+    if (open.length === 0) return results;
+    const inside = await this.database.run(tx => this.membersAmong(tx, open, order));
+    const known = open.filter(row => inside.has(row.email));
+    // Those take no room.
+    if (known.length > 0) results.push(...(await this.database.run(tx => this.carryOut(tx, known, order))));
+    const full = reason('row', 'quota_exceeded', 'The tenant has no room for another member.');
+    return [...results, ...open.filter(row => !inside.has(row.email)).map(row => skipped(row, full))];
+  }
+
+  /** By address: whom an attempt before this one, or somebody else, has made a member. */
+  private async membersAmong(
+    tx: Tx,
+    rows: readonly CheckedRow[],
+    { tenantId }: BatchOrder,
+  ): Promise<Set<string>> {
+    const accounts = [...(await this.accountsOf(tx, rows))];
+    const ids = accounts.map(([, { id }]) => id);
+    const members = new Set((await this.members.joined(tx, tenantId, ids)).map(({ userId }) => userId));
+    return new Set(accounts.filter(([, { id }]) => members.has(id)).map(([email]) => email));
   }
 
   private async carryOut(tx: Tx, rows: readonly CheckedRow[], order: BatchOrder): Promise<ImportedRow[]> {
@@ -214,6 +253,13 @@ export class ImportBatchService {
       })),
     );
   }
+}
+
+/** For how many more the tenant had room; null for every other error. */
+function roomIn(error: unknown): number | null {
+  if (!(error instanceof Problem) || error.code !== 'quota_exceeded') return null;
+  const { used, max } = error.options.members as { used: number; max: number };
+  return Math.max(0, max - used);
 }
 
 const reason = (field: string, code: string, message: string): RowError => ({ field, code, message });

@@ -12,6 +12,7 @@ import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { RolesService } from '../roles/roles.service.js';
 import { UsersService } from '../users/users.service.js';
+import { InvitationLimiter } from './invitation-limiter.js';
 import type { CreateInvitation, Invitation, ListInvitations } from './invitations.dto.js';
 import { InvitationsRepository } from './invitations.repository.js';
 import { alreadyMember, notPending, roleGone } from './invitation-problems.js';
@@ -36,6 +37,7 @@ export class InvitationsService {
     private readonly users: UsersService,
     private readonly mail: MailService,
     private readonly audit: AuditService,
+    private readonly limiter: InvitationLimiter,
   ) {}
 
   list(query: ListInvitations): Promise<Page<Invitation>> {
@@ -50,7 +52,7 @@ export class InvitationsService {
   /**
    * Invites whoever reads mail to an address.
    *
-   * @throws Problem 403 `feature_disabled`, `role_above_own`, 409 `already_member`, `already_invited`, 422 `unknown_role`
+   * @throws Problem 403 `feature_disabled`, `role_above_own`, 409 `already_member`, `already_invited`, 422 `unknown_role`, 429
    */
   async create(input: CreateInvitation): Promise<Invitation> {
     const letterhead = await this.letterhead();
@@ -58,6 +60,7 @@ export class InvitationsService {
     const path = input.role === undefined ? 'roles' : 'role';
     await this.database.run(tx => this.roles.requireKnown(tx, roles, path));
     await this.roles.requireRank(roles);
+    await this.limiter.countMail(this.tenantId, input.email);
     const token = randomSecret();
     return this.database.run(async tx => {
       await this.roles.requireKnown(tx, roles, path);
@@ -87,11 +90,13 @@ export class InvitationsService {
   /**
    * Sends an invitation again, with a new token and a new time to answer; the old token stops.
    *
-   * @throws Problem 403 `feature_disabled`, `role_above_own`, 404, 409 `invitation_accepted`, … , `role_gone`
+   * @throws Problem 403 `feature_disabled`, `role_above_own`, 404, 409 `invitation_accepted`, … , `role_gone`, 429
    */
   async resend(id: string): Promise<Invitation> {
     const letterhead = await this.letterhead();
-    await this.roles.requireRank((await this.get(id)).roles);
+    const { email, roles } = await this.get(id);
+    await this.roles.requireRank(roles);
+    await this.limiter.countMail(this.tenantId, email);
     const token = randomSecret();
     return this.database.run(async tx => {
       const before = await this.waiting(tx, id);

@@ -3,6 +3,7 @@ import { AuthorizationService } from '../../core/authorization/authorization.ser
 import { tenantDomain } from '../../core/authorization/permissions.js';
 import { BackgroundJobs, JobError, type JobRun } from '../../core/jobs/background-jobs.service.js';
 import type { Job } from '../../core/jobs/jobs.repository.js';
+import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
@@ -48,6 +49,7 @@ export class MemberImportService implements OnModuleInit {
     private readonly members: MembersRepository,
     private readonly batches: ImportBatchService,
     private readonly jobs: BackgroundJobs,
+    private readonly quotas: QuotasService,
   ) {}
 
   onModuleInit(): void {
@@ -56,11 +58,16 @@ export class MemberImportService implements OnModuleInit {
 
   /**
    * @returns what became of each row; of a long list the job that does it
-   * @throws Problem 413 `too_many_rows`, 422 with what is wrong in each row, where one is and the rest is not wanted
+   * @throws Problem 403 `quota_exceeded` where not all of them have room and a part is not wanted, 413 `too_many_rows`,
+   * 422 with what is wrong in each row, where one is and the rest is not wanted
    */
   async import(rows: readonly RawRow[], options: ImportOptions): Promise<ImportResult | Job> {
     if (rows.length > MOST_ROWS) throw tooManyRows();
     const checked = await this.check(rows);
+    if (options.onError === 'abort') {
+      const newcomers = checked.filter(({ outcome }) => outcome === 'created' || outcome === 'added');
+      await this.quotas.requireRoomForUsers(newcomers.length);
+    }
     if (options.dryRun)
       return toImportResult(
         checked.map(row => toImportedRow(row)),

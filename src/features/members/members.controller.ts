@@ -149,7 +149,7 @@ export class MembersController {
 
   @Post('leave')
   @HttpCode(204)
-  @RequirePermission('tenant:read')
+  @RequirePermission('tenant:read', { tokens: false })
   @ApiOperation({ summary: 'Leave the tenant: every member may, but its last owner' })
   @ApiNoContentResponse()
   @ApiProblems(409)

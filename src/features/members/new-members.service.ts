@@ -12,6 +12,7 @@ import { RolesService } from '../roles/roles.service.js';
 import { PasswordsService, WELCOME_LIFETIME } from '../users/passwords.service.js';
 import { UsersService } from '../users/users.service.js';
 import { type Account, AccountsRepository } from './accounts.repository.js';
+import { InvitationLimiter } from './invitation-limiter.js';
 import { type AddMember, type MemberProfile, type NewUserAndMember, nameOf } from './members.dto.js';
 import { MembersRepository } from './members.repository.js';
 import { MembersService } from './members.service.js';
@@ -33,13 +34,14 @@ export class NewMembersService {
     private readonly passwords: PasswordsService,
     private readonly mail: MailService,
     private readonly audit: AuditService,
+    private readonly limiter: InvitationLimiter,
   ) {}
 
   /**
    * Account and membership are made in one transaction: both or neither.
    *
    * @throws Problem 404 for an unknown user, 409 `already_member`, `email_taken`, `username_taken`, 403
-   * `role_above_own`, 422 `unknown_role`
+   * `role_above_own`, `quota_exceeded`, 422 `unknown_role`, 429
    */
   async add(input: AddMember): Promise<MemberProfile> {
     const roles = rolesIn(input);
@@ -47,6 +49,10 @@ export class NewMembersService {
     await this.tenantDatabase.run(tx => this.roles.requireKnown(tx, roles, path));
     await this.roles.requireRank(roles);
     const tenantId = this.context.tenant.id;
+    if (input.send_notification || input.send_welcome_email) {
+      const recipient = input.user?.email ?? input.email ?? input.user_id;
+      await this.limiter.countMail(tenantId, recipient as string);
+    }
     const tenantName = (await this.directory.find(tenantId))?.displayName ?? this.context.tenant.name;
     // argon2id takes its time; no transaction may stay open meanwhile.
     const passwordHash = input.user?.password === undefined ? null : await hash(input.user.password);

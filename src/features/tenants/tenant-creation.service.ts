@@ -5,6 +5,7 @@ import { AuditService } from '../../core/audit/audit.service.js';
 import { FeaturesService } from '../../core/tenancy/features.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { type ConfigOverrides, configOverridesSchema } from '../../core/tenancy/tenant-config.js';
+import type { PlanTier } from '../../core/tenancy/tenant-limits.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import type { Tx } from '../../foundation/database/transaction.js';
@@ -30,7 +31,16 @@ export interface Creator {
 }
 
 /** What is the platform's to say. */
-const PLATFORM_FIELDS = ['type', 'parent_id', 'plan_tier', 'admin_user', 'template', 'placeholders'] as const;
+const PLATFORM_FIELDS = [
+  'type',
+  'parent_id',
+  'plan_tier',
+  'quotas',
+  'enforce_quotas',
+  'admin_user',
+  'template',
+  'placeholders',
+] as const;
 
 /** What comes of a request and its template. */
 type NewTenant = Pick<
@@ -41,6 +51,8 @@ type NewTenant = Pick<
   | 'type'
   | 'parentId'
   | 'planTier'
+  | 'quotas'
+  | 'enforceQuotas'
   | 'settings'
   | 'branding'
   | 'metadata'
@@ -64,7 +76,7 @@ export class TenantCreationService {
   /**
    * Makes a tenant with its roles and first members, in one transaction: all of it or nothing.
    *
-   * @throws Problem 403 `platform_field`, `tenant_limit`, 409 `name_taken`, `username_taken`, 422
+   * @throws Problem 403 `platform_field`, `tenant_limit`, `quota_exceeded`, 409 `name_taken`, `username_taken`, 422
    */
   async create(input: CreateTenant, creator: Creator): Promise<CreatedTenant> {
     if (!creator.platform) requireOwnFields(input);
@@ -73,7 +85,7 @@ export class TenantCreationService {
       throw Problem.invalid([{ path: 'placeholders', code: 'no_template', message }]);
     }
     const template = input.template ? await this.templates.fill(input.template, placeholdersOf(input)) : {};
-    const planned = planOf(input, template);
+    const planned = planOf(input, template, this.env.defaultPlanTier);
     const features = this.features.effective(planned.features);
     // argon2id takes its time; no transaction may stay open meanwhile.
     const passwordHash = input.admin_user?.password ? await hash(input.admin_user.password) : null;
@@ -125,6 +137,8 @@ export class TenantCreationService {
         type: planned.type,
         parent_id: planned.parentId,
         plan_tier: planned.planTier,
+        quotas: planned.quotas,
+        enforce_quotas: planned.enforceQuotas,
         template,
       },
     };
@@ -154,7 +168,7 @@ function placeholdersOf(input: CreateTenant): Map<string, string> {
 }
 
 /** What the request says over what the template says over the defaults. @throws Problem 422 */
-function planOf(input: CreateTenant, template: TemplateBody): NewTenant {
+function planOf(input: CreateTenant, template: TemplateBody, defaultPlanTier: PlanTier): NewTenant {
   // Without a template there is nothing to merge into, and a null is a value like any other.
   const merged = (field: 'settings' | 'metadata') =>
     template[field] ? mergePatch(template[field], input[field] ?? {}) : (input[field] ?? {});
@@ -164,7 +178,9 @@ function planOf(input: CreateTenant, template: TemplateBody): NewTenant {
     description: input.description ?? '',
     type: input.type ?? template.type ?? 'organization',
     parentId: input.parent_id ?? null,
-    planTier: input.plan_tier ?? template.plan_tier ?? 'free',
+    planTier: input.plan_tier ?? template.plan_tier ?? defaultPlanTier,
+    quotas: { ...template.quotas, ...input.quotas },
+    enforceQuotas: input.enforce_quotas ?? template.enforce_quotas ?? true,
     settings: requireValid(tenantSettingsSchema, merged('settings'), 'settings'),
     branding: requireValid(
       brandingSchema,

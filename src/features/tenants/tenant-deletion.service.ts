@@ -7,6 +7,7 @@ import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { type CurrentTenant, TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
+import { UsageService } from '../../core/usage/usage.service.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { FileStorage } from '../../foundation/storage/file-storage.js';
@@ -43,6 +44,7 @@ export class TenantDeletionService implements OnModuleInit {
     private readonly storage: FileStorage,
     private readonly jobs: BackgroundJobs,
     private readonly audit: AuditService,
+    private readonly usage: UsageService,
   ) {}
 
   onModuleInit(): void {
@@ -81,6 +83,7 @@ export class TenantDeletionService implements OnModuleInit {
     const { tenant, statistics } = job.payload;
     await job.report('rows', 0);
     await this.deleteContents(job);
+    await this.usage.deleteOf(tenant.id, job.signal);
     await job.report('files', 0.8);
     await this.storage.deleteAll(tenant.id);
     await job.report('register', 0.9);

@@ -1,8 +1,9 @@
 import { z } from 'zod';
+import { PLAN_TIERS } from '../../core/tenancy/tenant-limits.js';
 import { freeJson, jsonValue } from '../../foundation/http/free-json.js';
 import { type FieldError, Problem } from '../../foundation/http/problem.js';
 import { isTimezone } from '../users/users.dto.js';
-import { PLAN_TIERS, TENANT_TYPES } from './tenant.entity.js';
+import { TENANT_TYPES } from './tenant.entity.js';
 
 /** Words that stand in the place of a tenant's name in addresses of this API, or would read as if they did. */
 const RESERVED_NAMES = ['restore', 'migrate', 'platform', 'me', 'new'];

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { BUILT_IN_ROLES } from '../../core/authorization/permissions.js';
+import { enforceQuotasField } from '../../core/quotas/quotas.dto.js';
 import { featureOverridesSchema } from '../../core/tenancy/feature-flags.js';
 import { configOverridesSchema } from '../../core/tenancy/tenant-config.js';
+import { PLAN_TIERS, limitOverridesSchema } from '../../core/tenancy/tenant-limits.js';
 import { freeJson, jsonValue } from '../../foundation/http/free-json.js';
 import { listQuery, pageSchema } from '../../foundation/http/pagination.js';
 import { roleNameField } from '../members/role-fields.js';
@@ -16,7 +18,7 @@ import {
   tenantSettingsSchema,
   tenantTypeField,
 } from './tenant-fields.js';
-import { PLAN_TIERS, TENANT_TYPES } from './tenant.entity.js';
+import { TENANT_TYPES } from './tenant.entity.js';
 
 /** Roles that one template makes, and people that it names. */
 const MOST_ROLES = 100;
@@ -50,6 +52,8 @@ const templateFields = {
   description: tenantDescriptionField.default(''),
   type: tenantTypeField.optional(),
   plan_tier: planTierField.optional(),
+  quotas: limitOverridesSchema.optional().describe('Limits over those of the plan; null is none'),
+  enforce_quotas: enforceQuotasField.optional(),
   settings: withPlaceholders(tenantSettingsSchema).optional(),
   config: withPlaceholders(configOverridesSchema).optional(),
   features: featureOverridesSchema.optional(),
@@ -117,6 +121,8 @@ export const templateSchema = z
     description: z.string(),
     type: z.enum(TENANT_TYPES).nullable(),
     plan_tier: z.enum(PLAN_TIERS).nullable(),
+    quotas: limitOverridesSchema,
+    enforce_quotas: z.boolean().nullable(),
     settings: jsonObject,
     config: jsonObject,
     features: jsonObject,
@@ -154,6 +160,8 @@ export function toTemplate(template: TenantTemplate): z.infer<typeof templateSch
     description: template.description,
     type: body.type ?? null,
     plan_tier: body.plan_tier ?? null,
+    quotas: body.quotas ?? {},
+    enforce_quotas: body.enforce_quotas ?? null,
     settings: body.settings ?? {},
     config: body.config ?? {},
     features: { ...body.features },

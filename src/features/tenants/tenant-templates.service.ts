@@ -129,6 +129,8 @@ function summaryOf(description: string, body: TemplateBody): Record<string, unkn
     description,
     type: body.type,
     plan_tier: body.plan_tier,
+    quotas: body.quotas,
+    enforce_quotas: body.enforce_quotas,
     features: body.features,
     config: Object.keys(body.config ?? {}),
     settings: Object.keys(body.settings ?? {}),

@@ -1,9 +1,9 @@
 import type { Features } from '../../core/tenancy/feature-flags.js';
 import type { ConfigOverrides } from '../../core/tenancy/tenant-config.js';
+import type { LimitOverrides, PlanTier } from '../../core/tenancy/tenant-limits.js';
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
 export const TENANT_TYPES = ['organization', 'department', 'project', 'customer'] as const;
-export const PLAN_TIERS = ['free', 'starter', 'pro', 'enterprise'] as const;
 export const TENANT_STATUSES = ['active', 'suspended', 'erasing'] as const;
 
 /** What the tenant's mails and pages look like; null-free. */
@@ -36,7 +36,15 @@ export class Tenant {
   parentId!: string | null;
 
   @Column('text', { name: 'plan_tier', default: 'free' })
-  planTier!: (typeof PLAN_TIERS)[number];
+  planTier!: PlanTier;
+
+  /** Limits that were set for this tenant. */
+  @Column('jsonb', { default: {} })
+  quotas!: LimitOverrides;
+
+  /** Where false, what goes past a limit is told, and let through. */
+  @Column('boolean', { name: 'enforce_quotas', default: true })
+  enforceQuotas!: boolean;
 
   @Column('text', { default: 'active' })
   status!: (typeof TENANT_STATUSES)[number];

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import type { Features } from '../../core/tenancy/feature-flags.js';
+import { enforceQuotasField } from '../../core/quotas/quotas.dto.js';
 import { featureOverridesSchema } from '../../core/tenancy/feature-flags.js';
+import { PLAN_TIERS, limitOverridesSchema } from '../../core/tenancy/tenant-limits.js';
 import { freeJson, jsonValue } from '../../foundation/http/free-json.js';
 import { listQuery, pageSchema, toMegabytes } from '../../foundation/http/pagination.js';
 import { displayNameField, emailField, newPasswordField, usernameField } from '../users/users.dto.js';
@@ -16,7 +18,7 @@ import {
   tenantSettingsSchema,
   tenantTypeField,
 } from './tenant-fields.js';
-import { PLAN_TIERS, TENANT_STATUSES, TENANT_TYPES, type Tenant } from './tenant.entity.js';
+import { TENANT_STATUSES, TENANT_TYPES, type Tenant } from './tenant.entity.js';
 
 const adminUserSchema = z
   .strictObject({
@@ -41,7 +43,9 @@ export const createTenantSchema = z
     description: tenantDescriptionField.optional(),
     type: tenantTypeField.optional().describe('[organization]'),
     parent_id: z.uuid().nullable().optional(),
-    plan_tier: planTierField.optional().describe('[free]'),
+    plan_tier: planTierField.optional().describe('[free, where DEFAULT_PLAN_TIER says nothing else]'),
+    quotas: limitOverridesSchema.optional().describe('Limits over those of the plan; null is none'),
+    enforce_quotas: enforceQuotasField.optional(),
     settings: freeJson.optional().describe('With a template: merged into its own'),
     branding: patchField.optional(),
     metadata: freeJson.optional(),

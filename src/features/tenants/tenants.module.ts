@@ -41,5 +41,6 @@ import { TenantsService } from './tenants.service.js';
     TenantTemplatesRepository,
     TenantVariablesRepository,
   ],
+  exports: [TenantVariablesService, KeyRotationService],
 })
 export class TenantsModule {}

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { AuditService } from '../../core/audit/audit.service.js';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
 import { PLATFORM_DOMAIN } from '../../core/authorization/permissions.js';
+import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { FeaturesService } from '../../core/tenancy/features.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
@@ -42,6 +43,7 @@ export class TenantsService {
     private readonly creation: TenantCreationService,
     private readonly features: FeaturesService,
     private readonly audit: AuditService,
+    private readonly quotas: QuotasService,
   ) {}
 
   /** Those that the principal is a member of; all of them where it may read the platform. */
@@ -141,6 +143,7 @@ export class TenantsService {
       if (!this.tenants.isNameTaken(error)) throw error;
       throw Problem.conflict('name_taken', `The name ${input.name} is taken.`);
     }
+    if (input.plan_tier !== undefined) await this.quotas.planChanged(this.context.tenant.id);
     return this.get();
   }
 

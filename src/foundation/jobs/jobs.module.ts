@@ -51,9 +51,13 @@ function queueOptions(url: string, installation: string): QueueOptions {
     createClient: (type, options) => {
       // Bull's blocking and subscribing clients wait for ever by design; the one that requests use must not.
       const waiting: RedisOptions = { ...options, maxRetriesPerRequest: null, enableReadyCheck: false };
-      return type === 'client'
-        ? new Redis(url, { ...options, maxRetriesPerRequest: 1, commandTimeout: 5_000 })
-        : new Redis(url, waiting);
+      const client =
+        type === 'client'
+          ? new Redis(url, { ...options, maxRetriesPerRequest: 1, commandTimeout: 5_000 })
+          : new Redis(url, waiting);
+      // The queue logs them; without a listener of its own ioredis prints every failed reconnection, too.
+      client.on('error', () => undefined);
+      return client;
     },
   };
 }
