@@ -19,6 +19,8 @@ const BENCHMARKS: Record<string, Benchmark> = {
   audit: { about: 'What the audit costs twenty writers of one tenant: needs a server', quick: true },
   scale: { about: '100 and 10,000 tenants side by side: needs a server', quick: false },
   startup: { about: 'Time until ready and idle memory, embedded and on a server', quick: true },
+  limits: { about: 'What tokens, rates, quotas and usage add to a search: needs a server', quick: true },
+  usage: { about: 'A million usage events of one tenant: reading and writing them', quick: false },
   search: { about: 'Search through the whole stack against a bare Fastify + pg endpoint', quick: true },
   'retrieval-quality': { about: 'nDCG, MRR and answers on judged collections: needs <folder>', quick: false },
 };
