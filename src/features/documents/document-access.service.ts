@@ -49,10 +49,15 @@ export class DocumentAccessService {
     });
   }
 
-  /** In the transaction that makes or changes the document. @throws Problem 422 as {@link set} */
-  async restrict(tx: Tx, document: Pick<Document, 'id' | 'kbId' | 'tenantId'>, acl: Acl): Promise<void> {
+  /** Keeps those who are about to be listed in the tenant until the transaction ends. @throws Problem 422 as {@link set} */
+  async lockReaders(tx: Tx, acl: Acl): Promise<void> {
     this.requireOwnAccess(acl);
     await this.requireKnown(tx, acl);
+  }
+
+  /** In the transaction that makes or changes the document. @throws Problem 422 as {@link set} */
+  async restrict(tx: Tx, document: Pick<Document, 'id' | 'kbId' | 'tenantId'>, acl: Acl): Promise<void> {
+    await this.lockReaders(tx, acl);
     await this.readers.restrict(tx, document, acl);
   }
 

@@ -87,6 +87,10 @@ export class Document {
   @Column('uuid', { name: 'created_by', nullable: true })
   createdBy!: string | null;
 
+  /** The API token on whose budget it is ingested. */
+  @Column('uuid', { name: 'token_id', nullable: true })
+  tokenId!: string | null;
+
   @CreateDateColumn({ type: 'timestamptz', name: 'created_at' })
   createdAt!: Date;
 

@@ -25,9 +25,8 @@ import {
 import type { FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
+import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
-import { InjectEnv } from '../../foundation/config/config.module.js';
-import type { Env } from '../../foundation/config/env.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
 import { ApiIfMatch, type IfMatch, IfMatchHeader } from '../../foundation/http/entity-tag.js';
 import { IdParam } from '../../foundation/http/id-param.js';
@@ -60,8 +59,8 @@ const ApiDocumentParam = (): MethodDecorator =>
 @Controller('tenants/:tenant/kbs/:kb/documents')
 export class DocumentsController {
   constructor(
-    @InjectEnv() private readonly env: Env,
     private readonly documents: DocumentsService,
+    private readonly quotas: QuotasService,
   ) {}
 
   @Post()
@@ -93,7 +92,8 @@ export class DocumentsController {
   @ApiProblems(409, 413, 415, 422)
   async upload(@Param('kb') kbReference: string, @Req() request: FastifyRequest) {
     const kb = await this.documents.knowledgeBase(kbReference);
-    const outcomes = await this.documents.createFromFiles(kb, uploadParts(request, this.env.maxUploadBytes));
+    const largest = await this.quotas.largestUpload();
+    const outcomes = await this.documents.createFromFiles(kb, uploadParts(request, largest));
     const documents = outcomes.flatMap(({ result }) => (result instanceof Problem ? [] : [result]));
     const problems = outcomes.flatMap(({ fileName, result }) =>
       result instanceof Problem ? [{ fileName, problem: result }] : [],

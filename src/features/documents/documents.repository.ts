@@ -40,14 +40,18 @@ export class DocumentsRepository {
     await tx.getRepository(Document).update({ id }, { ...changes, updatedAt: new Date() } as never);
   }
 
-  /** Back to the beginning, with a clean slate. A worker that has it at present loses it. */
-  async requeue(tx: Tx, id: string): Promise<void> {
+  /**
+   * Back to the beginning, with a clean slate. A worker that has it at present loses it.
+   *
+   * @param tokenId the API token that asks for it
+   */
+  async requeue(tx: Tx, id: string, tokenId: string | null): Promise<void> {
     await tx.query(
       `UPDATE documents SET status = 'queued', stage = NULL, progress = 0, error_code = NULL, error_message = NULL,
               attempts = 0, interruptions = 0, run_after = now(), lease_owner = NULL, lease_expires_at = NULL,
-              updated_at = now()
+              updated_at = now(), token_id = $2
        WHERE id = $1`,
-      [id],
+      [id, tokenId],
     );
   }
 

@@ -2,6 +2,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import { Readable } from 'node:stream';
 import { v7 as uuidv7 } from 'uuid';
 import { AuditService } from '../../core/audit/audit.service.js';
+import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { afterCommit, type Tx } from '../../foundation/database/transaction.js';
@@ -28,8 +29,8 @@ export interface IncomingFile {
   content: AsyncIterable<Buffer>;
   fileName: string | null;
   declaredMimeType: string | null;
-  /** Whether the stream was cut at the limit; known once it has been read. */
-  isTruncated: () => boolean;
+  /** The problem where the stream was cut at the limit; known once it has been read. */
+  tooLarge: () => Problem | null;
 }
 
 /** What is said of a new document, whatever way it came. */
@@ -68,6 +69,7 @@ export class DocumentsService {
     private readonly chunks: ChunksRepository,
     private readonly access: DocumentAccessService,
     private readonly audit: AuditService,
+    private readonly quotas: QuotasService,
     private readonly storage: FileStorage,
     @InjectJobQueue(INGESTION_QUEUE) private readonly queue: JobQueue<IngestionCall>,
   ) {}
@@ -88,10 +90,13 @@ export class DocumentsService {
     return this.knowledgeBases.get(reference);
   }
 
-  /** @throws Problem 409 `duplicate_document` */
+  /** @throws Problem 403 `quota_exceeded`, 409 `duplicate_document`, 413 `too_large` */
   async createFromText(kbReference: string, input: CreateText): Promise<Document> {
     const kb = await this.knowledgeBases.get(kbReference);
-    const file = await this.storage.receive(Readable.from([Buffer.from(input.text, 'utf8')]));
+    const content = Buffer.from(input.text, 'utf8');
+    const largest = await this.quotas.largestUpload();
+    if (content.length > largest.bytes) throw largest.tooLarge();
+    const file = await this.storage.receive(Readable.from([content]));
     return this.create(kb, file, {
       fileName: null,
       mimeType: 'text/markdown',
@@ -107,7 +112,7 @@ export class DocumentsService {
    * Takes files in, without holding them in memory. Nothing becomes a document before the last one has arrived: an
    * upload that breaks off leaves nothing behind.
    *
-   * @returns of each file its document, or the problem with it: 409 `duplicate_document`, 413 `too_large`, 415 or 422
+   * @returns of each file its document, or the problem with it: 403 `quota_exceeded`, 409 `duplicate_document`, 413 `too_large`, 415 or 422
    *   for what cannot be ingested
    */
   async createFromFiles(
@@ -170,7 +175,7 @@ export class DocumentsService {
   reindex(kbReference: string, id: string): Promise<Document> {
     return this.database.run(async tx => {
       const { kb } = await this.require(tx, kbReference, id);
-      await this.documents.requeue(tx, id);
+      await this.documents.requeue(tx, id, this.tokenId);
       this.callAfterCommit(tx, id, `${id}-${Date.now()}`);
       const document = (await this.documents.find(tx, kb.id, id)) as Document;
       this.record(tx, 'document.reindexed', document);
@@ -224,9 +229,10 @@ export class DocumentsService {
     { title, metadata = {}, acl }: UploadFields,
   ): Promise<Upload> {
     const file = await this.storage.receive(incoming.content);
-    if (incoming.isTruncated()) {
+    const tooLarge = incoming.tooLarge();
+    if (tooLarge) {
       await file.discard();
-      throw new Problem(413, 'too_large', 'The file is larger than this installation accepts.');
+      throw tooLarge;
     }
     const { fileName } = incoming;
     const mimeType = await this.typeOf(file, incoming);
@@ -266,6 +272,8 @@ export class DocumentsService {
     await file.keep(key);
     try {
       const document = await this.database.run(async tx => {
+        // Before the tenant's counters are locked by the document: whoever leaves the tenant locks them the other way round.
+        if (acl) await this.access.lockReaders(tx, acl);
         const inserted = await this.documents.insert(tx, {
           id,
           tenantId: kb.tenantId,
@@ -279,6 +287,7 @@ export class DocumentsService {
           sizeBytes: file.sizeBytes,
           contentSha256: file.sha256,
           createdBy: this.context.userId,
+          tokenId: this.tokenId,
         });
         if (!inserted) return this.retryFailed(tx, kb.id, file.sha256, acl);
         if (acl) await this.access.restrict(tx, { id, kbId: kb.id, tenantId: kb.tenantId }, acl);
@@ -315,10 +324,16 @@ export class DocumentsService {
         existing ? { document_id: existing.id } : {},
       );
     }
-    await this.documents.requeue(tx, existing.id);
+    await this.documents.requeue(tx, existing.id, this.tokenId);
     this.callAfterCommit(tx, existing.id, `${existing.id}-${Date.now()}`);
     this.record(tx, 'document.reindexed', existing);
     return (await this.documents.find(tx, kbId, existing.id)) as Document;
+  }
+
+  /** On whose budget the ingestion goes. */
+  private get tokenId(): string | null {
+    const { principal } = this.context;
+    return principal.kind === 'api_token' ? principal.tokenId : null;
   }
 
   private record(tx: Tx, action: string, document: Document, details: Record<string, unknown> = {}): void {

@@ -1,6 +1,7 @@
 import type { Multipart } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { basename } from 'node:path';
+import type { LargestUpload } from '../../core/quotas/quotas.service.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { inspect } from '../../foundation/http/request-guards.js';
 import { type UploadFields, uploadFieldsSchema } from './documents.dto.js';
@@ -12,12 +13,12 @@ const LONGEST_FILE_NAME = 255;
  * Goes through the parts of an upload as they arrive. Fields hold for the files after them, which is why they come
  * first: a file is stored while it streams in, before anybody could know what follows.
  *
- * @param maxBytes of one file
+ * @param largest file that is taken, and the problem with a larger one
  * @throws Problem 400 where the body is malformed or ends too soon, 415 where the body is no multipart/form-data, 422 for a field that is not known or stands too late
  */
 export async function* uploadParts(
   request: FastifyRequest,
-  maxBytes: number,
+  largest: LargestUpload,
 ): AsyncGenerator<{ file: IncomingFile; fields: UploadFields }> {
   if (!request.isMultipart()) {
     throw new Problem(
@@ -28,7 +29,8 @@ export async function* uploadParts(
   }
   const raw: Record<string, unknown> = {};
   let files = 0;
-  for await (const part of wellFormed<Multipart>(request.parts({ limits: { fileSize: maxBytes } }))) {
+  const parts = request.parts({ limits: { fileSize: largest.bytes } });
+  for await (const part of wellFormed<Multipart>(parts, largest)) {
     if (part.type === 'field') {
       if (files > 0) throw invalid(part.fieldname, 'field_after_file', 'Fields must stand before the files.');
       if (part.fieldname in raw) throw invalid(part.fieldname, 'repeated', 'must be given once');
@@ -43,10 +45,10 @@ export async function* uploadParts(
       yield {
         fields,
         file: {
-          content: wellFormed<Buffer>(part.file),
+          content: wellFormed<Buffer>(part.file, largest),
           fileName: fileName || null,
           declaredMimeType: part.mimetype,
-          isTruncated: () => part.file.truncated,
+          tooLarge: () => (part.file.truncated ? largest.tooLarge() : null),
         },
       };
       // Whoever took the part may have refused it unread; the next part comes only after this one's end.
@@ -57,11 +59,13 @@ export async function* uploadParts(
 }
 
 /** The parser of multipart bodies throws plain errors; those that have a code say more than that. */
-async function* wellFormed<T>(parts: AsyncIterable<T>): AsyncGenerator<T> {
+async function* wellFormed<T>(parts: AsyncIterable<T>, largest: LargestUpload): AsyncGenerator<T> {
   try {
     yield* parts;
   } catch (error) {
-    if (typeof (error as { code?: unknown }).code === 'string') throw error;
+    const { code } = error as { code?: unknown };
+    if (code === 'FST_REQ_FILE_TOO_LARGE') throw largest.tooLarge();
+    if (typeof code === 'string') throw error;
     throw Problem.malformed('malformed_multipart', 'The body is no complete multipart/form-data.');
   }
 }

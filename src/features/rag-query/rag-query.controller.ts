@@ -2,6 +2,7 @@ import { Body, Controller, HttpCode, Param, Post } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
+import { UsageOperation } from '../../core/usage/usage-operation.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
 import { RequestSignal } from '../../foundation/http/request-lifecycle.js';
 import { ApiKnowledgeBaseParam } from '../knowledge-bases/knowledge-bases.controller.js';
@@ -19,6 +20,7 @@ export class RagQueryController {
   @Post()
   @HttpCode(200)
   @RequirePermission('query:run')
+  @UsageOperation('query')
   @ApiOperation({
     summary: 'Ask a question',
     description:
@@ -26,7 +28,7 @@ export class RagQueryController {
       '`answered` is false.',
   })
   @ApiOkResponse({ standardSchema: answerSchema })
-  @ApiProblems(409, 422, 503)
+  @ApiProblems(402, 409, 422, 503)
   async ask(
     @Param('kb') kb: string,
     @Body({ schema: querySchema }) body: QueryRequest,
@@ -42,7 +44,11 @@ export class RagQueryController {
       answered,
       citations,
       passages: passages.map(passage => toPassage(passage, kbId, body.include_text)),
-      usage: { prompt_tokens: usage.promptTokens, completion_tokens: usage.completionTokens },
+      usage: {
+        prompt_tokens: usage.promptTokens,
+        completion_tokens: usage.completionTokens,
+        credits: usage.credits,
+      },
       model,
       latency_ms: { retrieval: round(latency.retrieval), generation: round(latency.generation) },
     };

@@ -31,7 +31,11 @@ export const answerSchema = z
     answered: z.boolean().describe('False where the documents do not answer the question'),
     citations: z.array(citationSchema),
     passages: z.array(passageSchema),
-    usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int() }),
+    usage: z.object({
+      prompt_tokens: z.int(),
+      completion_tokens: z.int(),
+      credits: z.int().describe('Micro-credits that it cost'),
+    }),
     model: z.string().describe('"extractive" where no chat model is set'),
     latency_ms: z.object({ retrieval: z.number(), generation: z.number() }),
   })

@@ -2,6 +2,7 @@ import { Body, Controller, HttpCode, Param, Post } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { RequirePermission } from '../../core/authorization/require-permission.js';
 import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
+import { UsageOperation } from '../../core/usage/usage-operation.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
 import { RequestSignal } from '../../foundation/http/request-lifecycle.js';
 import { ApiKnowledgeBaseParam } from '../knowledge-bases/knowledge-bases.controller.js';
@@ -18,21 +19,23 @@ export class RetrievalController {
   @Post()
   @HttpCode(200)
   @RequirePermission('query:run')
+  @UsageOperation('search')
   @ApiOperation({ summary: 'Find passages', description: 'BM25 and vectors, fused by score.' })
   @ApiOkResponse({ standardSchema: searchResultSchema })
-  @ApiProblems(409, 422, 503)
+  @ApiProblems(402, 409, 422, 503)
   async search(
     @Param('kb') kb: string,
     @Body({ schema: searchSchema }) body: SearchRequest,
     @RequestSignal() signal: AbortSignal,
   ) {
     const started = performance.now();
-    const { retrieved } = await this.retrieval.search(kb, body, signal);
+    const { retrieved, credits } = await this.retrieval.paidSearch(kb, body, signal);
     return {
       passages: retrieved.result.passages.map(passage =>
         toPassage(passage, retrieved.kb.id, body.include_text),
       ),
       mode: body.mode,
+      usage: { credits },
       latency_ms: Math.round((performance.now() - started) * 10) / 10,
     };
   }

@@ -63,6 +63,7 @@ export const searchResultSchema = z
   .object({
     passages: z.array(passageSchema).describe('Best first'),
     mode: z.enum(['hybrid', 'vector', 'keyword']),
+    usage: z.object({ credits: z.int().describe('Micro-credits that it cost') }),
     latency_ms: z.number(),
   })
   .meta({ id: 'SearchResult' });

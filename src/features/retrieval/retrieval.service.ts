@@ -1,10 +1,14 @@
 import { Injectable } from '@nestjs/common';
+import { CreditsService } from '../../core/credits/credits.service.js';
+import type { CreditLine } from '../../core/credits/price-list.js';
 import type { EmbeddingModel } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
+import { estimateTokens } from '../../core/models/token-estimate.js';
 import { type EffectiveConfig, effectiveConfig } from '../../core/tenancy/tenant-config.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
+import { UsageService } from '../../core/usage/usage.service.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { type SearchFields, shownScore } from './retrieval.dto.js';
@@ -29,10 +33,38 @@ export class RetrievalService {
     private readonly database: TenantDatabase,
     private readonly repository: RetrievalRepository,
     private readonly models: ModelsService,
+    private readonly usage: UsageService,
+    private readonly credits: CreditsService,
   ) {}
 
   /**
-   * Ranks the chunks of one knowledge base.
+   * Ranks the chunks of one knowledge base, and has that paid for.
+   *
+   * @returns what was found, and what it cost in micro-credits
+   * @throws Problem 402, 404, 409 `embedding_model_changed` · ModelError
+   */
+  async paidSearch(
+    kbReference: string,
+    request: SearchFields,
+    signal: AbortSignal,
+  ): Promise<{ retrieved: Retrieved; credits: number }> {
+    const { result, credits } = await this.credits.spend(
+      { operation: 'search', lines: this.costLines(request) },
+      () => this.search(kbReference, request, signal),
+    );
+    return { retrieved: result.retrieved, credits };
+  }
+
+  /** What a search uses that may have a price. */
+  costLines({ query, mode }: SearchFields): CreditLine[] {
+    const asked: CreditLine = { operation: 'query', quantity: 1 };
+    if (mode === 'keyword') return [asked];
+    const { name: model } = this.models.embedding();
+    return [asked, { operation: 'embedding_tokens', model, quantity: estimateTokens(query) }];
+  }
+
+  /**
+   * The same for whoever pays for it as a part of something else.
    *
    * @param extend runs in the same transaction, with what was found
    * @throws Problem 404, 409 `embedding_model_changed` · ModelError
@@ -47,6 +79,7 @@ export class RetrievalService {
     // Before the transaction: none may stay open during a call of a model.
     const embedding =
       request.mode === 'keyword' ? undefined : await model.embedQuery(request.query, { signal });
+    if (embedding) this.usage.note({ model: model.name, embeddingTokens: estimateTokens(request.query) });
     // In memory, as a rule: the guard has looked the tenant up.
     const ofTenant = (await this.directory.find(this.context.tenant.id))?.config ?? {};
     return this.database.run(async tx => {
@@ -63,6 +96,7 @@ export class RetrievalService {
         withTerms: extend !== undefined,
       });
       if (!kb) throw Problem.notFound('knowledge base');
+      this.usage.note({ kbId: kb.id });
       requireSameModel(kb, result.chunk_count, model, request.mode);
       const threshold = request.threshold;
       if (threshold !== undefined)
