@@ -24,12 +24,18 @@ export class EventsRepository {
     );
   }
 
-  /** Takes the oldest out of the outbox, with the transaction; what another process is about to take it leaves. */
-  async take(tx: Tx, limit: number): Promise<StoredEvent[]> {
+  /**
+   * Takes the oldest out of the outbox, with the transaction; what another process is about to take it leaves.
+   *
+   * @param except ids that stay there for now
+   */
+  async take(tx: Tx, limit: number, except: readonly string[] = []): Promise<StoredEvent[]> {
+    // As an array the sub-select is worked out once: joined, it might be again for each row, past its limit.
     const [rows]: [StoredEvent[]] = await tx.query(
-      `DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+      `DELETE FROM events WHERE id = ANY (ARRAY(
+         SELECT id FROM events WHERE id <> ALL ($2) ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
        RETURNING id, tenant_id AS "tenantId", type, data, occurred_at AS "occurredAt"`,
-      [limit],
+      [limit, except],
     );
     return rows
       .map(row => ({ ...row, occurredAt: new Date(row.occurredAt).toISOString() }))

@@ -34,14 +34,14 @@ export class EventsService {
    *
    * @param tenantId the context's where it is missing; another only in a transaction of the platform
    */
-  publish(tx: Tx, event: DomainEvent, tenantId: string = this.context.tenant.id): void {
+  publish(tx: Tx, { type, data }: DomainEvent, tenantId: string = this.context.tenant.id): void {
     let events = this.pending.get(tx);
     if (!events) {
       events = [];
       this.pending.set(tx, events);
       withCommit(tx, () => this.flush(tx));
     }
-    events.push({ id: uuidv7(), tenantId, occurredAt: new Date().toISOString(), ...event });
+    events.push({ id: uuidv7(), tenantId, type, data, occurredAt: new Date().toISOString() });
   }
 
   /** To be called while the application starts. */

@@ -12,7 +12,11 @@ import { TenantContext } from '../tenancy/tenant-context.js';
 import { type Job, JobsRepository, type SealedPayload } from './jobs.repository.js';
 
 export const JOBS_QUEUE = 'jobs';
+export const OUTBOUND_JOBS_QUEUE = 'outbound-jobs';
 const PAYLOADS_AT_ONCE = 100;
+
+/** Where jobs wait for their turn: those that wait for other people's servers hold up nobody but each other. */
+export type Lane = 'main' | 'outbound';
 
 /** A wake-up call: the row says what is to be done. */
 export interface JobCall {
@@ -48,7 +52,11 @@ export interface JobDefinition<Payload> {
   mostAttempts: number;
   /** Seconds: makes it a job of the platform that recurs, once for the whole installation, without a payload. */
   every?: number;
-  /** What it returns becomes the result of the job. @throws JobError for a fault that stays */
+  /** [main] */
+  lane?: Lane;
+  /** Its row goes an hour after it has ended: what came of it stands elsewhere. */
+  brief?: boolean;
+  /** What it returns becomes the result of the job. @throws JobError for a fault that stays, JobRetry for one that passes */
   run(job: JobRun<Payload>): Promise<unknown>;
 }
 
@@ -59,6 +67,20 @@ export class JobError extends Error {
   constructor(
     readonly code: string,
     message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** A fault that another attempt may not meet, and when that should be; of other errors the delay doubles each time. */
+export class JobRetry extends Error {
+  override readonly name = 'JobRetry';
+
+  constructor(
+    readonly code: string,
+    message: string,
+    /** Seconds. */
+    readonly delay: number,
   ) {
     super(message);
   }
@@ -80,6 +102,7 @@ export class BackgroundJobs {
     private readonly repository: JobsRepository,
     private readonly box: SealedBox,
     @InjectJobQueue(JOBS_QUEUE) private readonly queue: JobQueue<JobCall>,
+    @InjectJobQueue(OUTBOUND_JOBS_QUEUE) private readonly outboundQueue: JobQueue<JobCall>,
   ) {}
 
   /** Says who works on jobs of a kind. To be called while the application starts. */
@@ -90,6 +113,17 @@ export class BackgroundJobs {
   /** Those that recur. */
   get recurring(): Array<{ kind: string; every: number }> {
     return [...this.definitions.values()].flatMap(({ kind, every }) => (every ? [{ kind, every }] : []));
+  }
+
+  /** Kinds of one lane. */
+  kindsIn(lane: Lane): string[] {
+    return [...this.definitions.values()]
+      .filter(({ lane: own = 'main' }) => own === lane)
+      .map(({ kind }) => kind);
+  }
+
+  get briefKinds(): string[] {
+    return [...this.definitions.values()].flatMap(({ kind, brief, every }) => (brief || every ? [kind] : []));
   }
 
   definitionOf(kind: string): JobDefinition<unknown> | null {
@@ -119,7 +153,7 @@ export class BackgroundJobs {
       return { id, tenantId, kind, permission, payload: this.box.seal(JSON.stringify(payload), id) };
     });
     await this.repository.insert(tx, rows, { actor, createdBy });
-    afterCommit(tx, () => rows.forEach(({ id }) => this.call(id)));
+    afterCommit(tx, () => rows.forEach(row => this.call(row)));
     return rows.map(({ id }) => id);
   }
 
@@ -157,10 +191,14 @@ export class BackgroundJobs {
   }
 
   /** The row is the promise; the call only makes it quick, so one that is lost is caught up with later. */
-  call(jobId: string, options: { delay?: number; takeOver?: boolean; again?: string } = {}): void {
+  call(
+    { id: jobId, kind }: { id: string; kind: string },
+    options: { delay?: number; takeOver?: boolean; again?: string } = {},
+  ): void {
     const { delay, takeOver, again } = options;
     const callId = again ? `${jobId}-${again}` : jobId;
-    this.queue.add(callId, { jobId, ...(takeOver && { takeOver }) }, { delay }).catch((error: Error) => {
+    const queue = this.definitions.get(kind)?.lane === 'outbound' ? this.outboundQueue : this.queue;
+    queue.add(callId, { jobId, ...(takeOver && { takeOver }) }, { delay }).catch((error: Error) => {
       this.logger.warn(`A job waits for the next look through the queue: ${error.message}`);
     });
   }

@@ -17,7 +17,9 @@ import {
   JOBS_QUEUE,
   type JobCall,
   JobError,
+  JobRetry,
   type JobRun,
+  OUTBOUND_JOBS_QUEUE,
 } from './background-jobs.service.js';
 import { type ClaimedJob, JobsRepository } from './jobs.repository.js';
 
@@ -27,6 +29,9 @@ const HEARTBEAT_MS = 5_000;
 const GRACE_MS = 10_000;
 /** Jobs that one process works on at a time: most of them wait for something. */
 const CONCURRENCY = 4;
+const OUTBOUND_CONCURRENCY = 16;
+/** Jobs of one kind that are worked on for one tenant at a time, in all processes, where they wait for other people's servers. */
+const OUTBOUND_PER_TENANT = 4;
 
 /** Works on jobs, and looks from time to time for those whose call was lost. Only in processes that work on jobs. */
 @Injectable()
@@ -38,6 +43,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   constructor(
     @InjectEnv() private readonly env: Env,
     @InjectJobQueue(JOBS_QUEUE) private readonly queue: JobQueue<JobCall>,
+    @InjectJobQueue(OUTBOUND_JOBS_QUEUE) private readonly outboundQueue: JobQueue<JobCall>,
     private readonly jobs: BackgroundJobs,
     private readonly database: PlatformDatabase,
     private readonly context: TenantContext,
@@ -46,14 +52,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   ) {}
 
   async onApplicationBootstrap(): Promise<void> {
-    this.queue.process(CONCURRENCY, async (call, signal) => {
-      try {
-        await this.run(call, signal);
-      } catch (error) {
-        // The row still says that the job waits: it is found again.
-        this.logger.error(error);
-      }
-    });
+    this.process(this.queue, CONCURRENCY, null);
+    this.process(this.outboundQueue, OUTBOUND_CONCURRENCY, OUTBOUND_PER_TENANT);
     await this.look(this.env.database.mode === 'embedded');
     this.schedule();
   }
@@ -61,7 +61,28 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   async beforeApplicationShutdown(): Promise<void> {
     this.stopped = true;
     if (this.timer) clearTimeout(this.timer);
-    await this.queue.close(GRACE_MS);
+    await Promise.all([this.queue.close(GRACE_MS), this.outboundQueue.close(GRACE_MS)]);
+  }
+
+  /** @param perTenant how many of one kind are worked on for one tenant at a time; null: no limit */
+  private process(queue: JobQueue<JobCall>, concurrency: number, perTenant: number | null): void {
+    queue.process(concurrency, async (call, signal) => {
+      try {
+        const done = await this.run(call, signal, perTenant);
+        if (done && perTenant !== null && !signal.aborted) await this.callNext(done, perTenant);
+      } catch (error) {
+        // The row still says that the job waits: it is found again.
+        this.logger.error(error);
+      }
+    });
+  }
+
+  /** Calls for those that were turned away while the tenant had as many under way as it may. */
+  private async callNext({ id, tenantId, kind }: ClaimedJob, perTenant: number): Promise<void> {
+    if (!tenantId) return;
+    const waiting = await this.database.run(tx => this.repository.listWaiting(tx, tenantId, kind, perTenant));
+    // Under names of their own: a call under the job's own may be on its way to be turned away just now.
+    for (const next of waiting) this.jobs.call({ id: next, kind }, { again: `after-${id}` });
   }
 
   private schedule(): void {
@@ -72,27 +93,35 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
 
   private async look(takeOver: boolean): Promise<void> {
     try {
-      const ids = await this.database.run(async tx => {
-        await this.repository.deleteOld(tx);
+      const waiting = await this.database.run(async tx => {
+        await this.repository.deleteOld(tx, this.jobs.briefKinds);
         const due = await this.repository.takeDue(tx, this.jobs.recurring);
         await this.jobs.enqueueMany(
           tx,
           due.map(kind => ({ kind, payload: null, tenantId: null })),
         );
-        return this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE);
+        return this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE, {
+          kinds: this.jobs.kindsIn('outbound'),
+          perTenant: OUTBOUND_PER_TENANT,
+        });
       });
-      for (const id of ids) this.jobs.call(id, { takeOver });
+      for (const job of waiting) this.jobs.call(job, { takeOver });
     } catch (error) {
       this.logger.warn(`Looking for unfinished jobs failed: ${(error as Error).message}`);
     }
   }
 
-  private async run(call: JobCall, shutdown: AbortSignal): Promise<void> {
+  /** @returns the job; null where there was none to take */
+  private async run(
+    call: JobCall,
+    shutdown: AbortSignal,
+    perTenant: number | null,
+  ): Promise<ClaimedJob | null> {
     const owner = uuidv7();
     const job = await this.database.run(tx =>
-      this.repository.claim(tx, call.jobId, owner, call.takeOver ?? false),
+      this.repository.claim(tx, call.jobId, owner, { takeOver: call.takeOver ?? false, perTenant }),
     );
-    if (!job) return;
+    if (!job) return null;
     const lost = new AbortController();
     const state: { stage: string | null; progress: number } = { stage: null, progress: 0 };
     const beat = async () => {
@@ -117,6 +146,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     } finally {
       clearInterval(timer);
     }
+    return job;
   }
 
   private async work(
@@ -141,24 +171,28 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   private async settle(job: ClaimedJob, owner: string, error: unknown, shuttingDown: boolean): Promise<void> {
     if (shuttingDown) {
       const released = await this.database.run(tx => this.repository.release(tx, job.id, owner));
-      if (released) this.jobs.call(job.id, { again: owner });
+      if (released) this.jobs.call(job, { again: owner });
       return;
     }
     const attempt = job.attempts + 1;
     const final = error instanceof JobError;
-    const code = final ? error.code : 'internal_error';
-    const message = final ? error.message : 'Something went wrong on our side.';
+    const known = final || error instanceof JobRetry;
+    const code = known ? error.code : 'internal_error';
+    const message = known ? error.message : 'Something went wrong on our side.';
     const mostAttempts = this.jobs.definitionOf(job.kind)?.mostAttempts ?? 1;
-    this.logger.warn(`Job ${job.id} (${job.kind}), attempt ${attempt}: ${(error as Error).message}`);
+    // Whoever throws a JobRetry has reckoned with it.
+    this.logger[error instanceof JobRetry ? 'debug' : 'warn'](
+      `Job ${job.id} (${job.kind}), attempt ${attempt}: ${(error as Error).message}`,
+    );
     if (final || attempt >= mostAttempts) {
       await this.database.run(tx => this.repository.fail(tx, job.id, owner, code, message));
       return;
     }
     // 2 s, 4 s, 8 s, … at most ten minutes.
-    const delay = Math.min(2 ** attempt, 600);
+    const delay = error instanceof JobRetry ? error.delay : Math.min(2 ** attempt, 600);
     const kept = await this.database.run(tx =>
       this.repository.retryLater(tx, job.id, owner, code, message, delay),
     );
-    if (kept) this.jobs.call(job.id, { delay: delay * 1000, again: `attempt-${attempt}` });
+    if (kept) this.jobs.call(job, { delay: delay * 1000, again: `attempt-${attempt}` });
   }
 }

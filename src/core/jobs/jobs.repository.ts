@@ -47,6 +47,10 @@ const COLUMNS = `id, tenant_id AS "tenantId", kind, permission, status, stage, p
 
 /** Seconds after which a worker that has said nothing is taken for dead. */
 const LEASE = `interval '30 seconds'`;
+/** How many others of a job's kind are worked on for its tenant. */
+const BUSY = `SELECT count(*) FROM jobs other
+              WHERE other.tenant_id = jobs.tenant_id AND other.kind = jobs.kind AND other.id <> jobs.id
+                AND other.status = 'running' AND other.lease_expires_at > now()`;
 /** How long an ended job can still be looked at. */
 const KEEP = `interval '7 days'`;
 
@@ -86,15 +90,24 @@ export class JobsRepository {
     return rows[0] ?? null;
   }
 
-  /** @param takeOver whether to take it from its last worker without waiting for the lease to end */
-  async claim(tx: Tx, id: string, owner: string, takeOver: boolean): Promise<ClaimedJob | null> {
+  /**
+   * @param options.takeOver whether to take it from its last worker without waiting for the lease to end
+   * @param options.perTenant takes none while so many of its kind are worked on for its tenant; null: no limit
+   */
+  async claim(
+    tx: Tx,
+    id: string,
+    owner: string,
+    { takeOver, perTenant }: { takeOver: boolean; perTenant: number | null },
+  ): Promise<ClaimedJob | null> {
     const [rows]: [ClaimedJob[]] = await tx.query(
       `UPDATE jobs SET status = 'running', lease_owner = $2, lease_expires_at = now() + ${LEASE}, updated_at = now(),
               attempts = attempts + (status = 'running')::integer
        WHERE id = $1 AND run_after <= now() + interval '1 second'
          AND (status = 'queued' OR (status = 'running' AND ($3 OR lease_expires_at < now())))
+         ${perTenant === null ? '' : `AND (${BUSY}) < $4`}
        RETURNING id, tenant_id AS "tenantId", kind, payload, attempts, actor`,
-      [id, owner, takeOver],
+      [id, owner, takeOver, ...(perTenant === null ? [] : [perTenant])],
     );
     return rows[0] ?? null;
   }
@@ -159,15 +172,35 @@ export class JobsRepository {
     );
   }
 
-  /** @param all those too that were called for just now, or whose worker has a lease */
-  async listUnfinished(tx: Tx, all: boolean, limit: number): Promise<string[]> {
-    const rows: Array<{ id: string }> = await tx.query(
-      `SELECT id FROM jobs
-       WHERE status IN ('queued', 'running')
-         AND ($1 OR CASE status WHEN 'queued' THEN run_after < now() - interval '10 seconds'
-                                ELSE lease_expires_at < now() END)
+  /**
+   * @param all those too that were called for just now, or whose worker has a lease
+   * @param bounded of these kinds no more than so many of a tenant: the others wait for those
+   */
+  listUnfinished(
+    tx: Tx,
+    all: boolean,
+    limit: number,
+    bounded: { kinds: readonly string[]; perTenant: number },
+  ): Promise<Array<{ id: string; kind: string }>> {
+    return tx.query(
+      `SELECT id, kind
+       FROM (SELECT id, kind, created_at, row_number() OVER (PARTITION BY tenant_id, kind ORDER BY run_after) AS place
+             FROM jobs
+             WHERE status IN ('queued', 'running')
+               AND ($1 OR CASE status WHEN 'queued' THEN run_after < now() - interval '10 seconds'
+                                      ELSE lease_expires_at < now() END)) AS waiting
+       WHERE kind <> ALL ($3) OR place <= $4
        ORDER BY created_at LIMIT $2`,
-      [all, limit],
+      [all, limit, bounded.kinds, bounded.perTenant],
+    );
+  }
+
+  /** Of one kind and tenant, the next whose time has come. */
+  async listWaiting(tx: Tx, tenantId: string, kind: string, limit: number): Promise<string[]> {
+    const rows: Array<{ id: string }> = await tx.query(
+      `SELECT id FROM jobs WHERE tenant_id = $1 AND kind = $2 AND status = 'queued' AND run_after <= now()
+       ORDER BY run_after LIMIT $3`,
+      [tenantId, kind, limit],
     );
     return rows.map(row => row.id);
   }
@@ -206,11 +239,12 @@ export class JobsRepository {
     return rows.map(row => row.kind);
   }
 
-  /** What recurs leaves a row each time, which nobody looks at for long. */
-  async deleteOld(tx: Tx): Promise<void> {
+  /** @param briefKinds that leave many rows, which nobody looks at for long: what recurs, for instance */
+  async deleteOld(tx: Tx, briefKinds: readonly string[]): Promise<void> {
     await tx.query(
       `DELETE FROM jobs WHERE finished_at < now() - ${KEEP}
-         OR (finished_at < now() - interval '1 hour' AND kind IN (SELECT kind FROM job_schedules))`,
+         OR (finished_at < now() - interval '1 hour' AND kind = ANY ($1))`,
+      [briefKinds],
     );
   }
 

@@ -1,4 +1,5 @@
 import { RecursiveCharacterTextSplitter } from '@langchain/textsplitters';
+import { estimateTokens } from '../../core/models/token-estimate.js';
 import type { LoadedDocument } from './document-text.js';
 
 export interface SplitOptions {
@@ -81,8 +82,6 @@ export async function splitDocument(
   }
   return chunks;
 }
-
-const estimateTokens = (text: string): number => Math.ceil(Buffer.byteLength(text) / 4);
 
 interface Span {
   start: number;

@@ -8,8 +8,12 @@ export interface ClaimedDocument {
   id: string;
   tenantId: string;
   kbId: string;
+  title: string;
   fileName: string | null;
   mimeType: string;
+  createdBy: string | null;
+  /** The API token that it was added with. */
+  tokenId: string | null;
   attempts: number;
   /** How often a process died over it. */
   interruptions: number;
@@ -43,8 +47,9 @@ export class IngestionRepository {
        FROM knowledge_bases kb
        WHERE d.id = $1 AND kb.id = d.kb_id AND d.run_after <= now() + interval '1 second'
          AND (d.status = 'queued' OR (d.status = 'processing' AND ($3 OR d.lease_expires_at < now())))
-       RETURNING d.id, d.tenant_id AS "tenantId", d.kb_id AS "kbId", d.file_name AS "fileName",
-                 d.mime_type AS "mimeType", d.attempts, d.interruptions, kb.config`,
+       RETURNING d.id, d.tenant_id AS "tenantId", d.kb_id AS "kbId", d.title, d.file_name AS "fileName",
+                 d.mime_type AS "mimeType", d.created_by AS "createdBy", d.token_id AS "tokenId",
+                 d.attempts, d.interruptions, kb.config`,
       [id, owner, takeOver],
     );
     return rows[0] ?? null;

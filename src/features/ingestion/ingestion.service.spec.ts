@@ -13,6 +13,7 @@ const claimed = {
   id: 'd',
   tenantId: 't',
   kbId: 'kb',
+  title: 'A file',
   fileName: 'file.txt',
   mimeType: 'text/plain',
   attempts: 0,
@@ -56,6 +57,9 @@ function createParts() {
     loader: { loadAndSplit: vi.fn(() => outside({ mimeType: 'text/plain', chunks })) },
     model: { name: 'a model', embedDocuments: vi.fn((texts: string[]) => outside(texts.map(() => [1, 0]))) },
     queue: { add: vi.fn(async () => undefined) },
+    ended: vi.fn(),
+    publish: vi.fn(),
+    noted: vi.fn(),
   };
 }
 
@@ -70,6 +74,10 @@ beforeEach(() => {
   shutdown = new AbortController();
   const { directory, database, repository, knowledgeBases, storage, loader, model, queue } = parts;
   const models = { embedding: () => model };
+  const credits = {
+    spend: async (_: object, work: () => Promise<number>) => ({ result: await work(), credits: 0 }),
+  };
+  const usage = { meter: () => ({ end: parts.ended }), note: parts.noted };
   const dependencies = [
     context,
     directory,
@@ -80,6 +88,9 @@ beforeEach(() => {
     storage,
     loader,
     models,
+    usage,
+    credits,
+    { publish: parts.publish },
     queue,
   ];
   service = new IngestionService(
@@ -125,6 +136,20 @@ describe('an ingestion that goes well', () => {
       tokenCount: 6,
     });
     expect(parts.repository.lockOwn).toHaveBeenCalledBefore(parts.chunks.replaceChunks);
+  });
+
+  it('is told, in the transaction that stores it', async () => {
+    await ingest();
+    expect(parts.publish).toHaveBeenCalledExactlyOnceWith(expect.anything(), {
+      type: 'document.ready',
+      data: { document_id: 'd', kb_id: 'kb', title: 'A file', chunk_count: 2, token_count: 6 },
+    });
+  });
+
+  it('counts as used what it has embedded', async () => {
+    await ingest();
+    expect(parts.noted).toHaveBeenCalledExactlyOnceWith({ model: 'a model', embeddingTokens: 6 });
+    expect(parts.ended).toHaveBeenCalledExactlyOnceWith('success');
   });
 
   it('takes a document over where the call says so', async () => {
@@ -205,6 +230,13 @@ describe('an ingestion that fails', () => {
     );
     expect(parts.repository.finish).not.toHaveBeenCalled();
     expect(parts.queue.add).not.toHaveBeenCalled();
+    expect(parts.ended).toHaveBeenCalledExactlyOnceWith('failure');
+    const error = { code, message: expect.any(String) };
+    const data = { document_id: 'd', kb_id: 'kb', title: 'A file', error };
+    expect(parts.publish).toHaveBeenCalledExactlyOnceWith(expect.anything(), {
+      type: 'document.failed',
+      data,
+    });
   });
 
   it.each([
@@ -228,6 +260,8 @@ describe('an ingestion that fails', () => {
       delay: delay * 1000,
     });
     expect(parts.repository.fail).not.toHaveBeenCalled();
+    expect(parts.ended).not.toHaveBeenCalled();
+    expect(parts.publish).not.toHaveBeenCalled();
   });
 
   it('for good after the fourth attempt', async () => {

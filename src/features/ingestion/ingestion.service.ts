@@ -1,11 +1,16 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
+import { CreditsService } from '../../core/credits/credits.service.js';
+import { EventsService } from '../../core/events/events.service.js';
 import { ModelError } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
 import { type ConfigOverrides, effectiveConfig } from '../../core/tenancy/tenant-config.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
+import { type UsageMeter, UsageService } from '../../core/usage/usage.service.js';
+import type { Tx } from '../../foundation/database/transaction.js';
+import { Problem } from '../../foundation/http/problem.js';
 import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
 import type { JobQueue } from '../../foundation/jobs/job-queue.js';
 import { FileMissingError, FileStorage } from '../../foundation/storage/file-storage.js';
@@ -50,6 +55,9 @@ export class IngestionService {
     private readonly storage: FileStorage,
     private readonly loader: DocumentLoader,
     private readonly models: ModelsService,
+    private readonly usage: UsageService,
+    private readonly credits: CreditsService,
+    private readonly events: EventsService,
     @InjectJobQueue(INGESTION_QUEUE) private readonly queue: JobQueue<IngestionCall>,
   ) {}
 
@@ -64,9 +72,12 @@ export class IngestionService {
       );
       if (!document) return;
       const started = Date.now();
+      const { kbId, createdBy: userId } = document;
+      const meter = this.usage.meter({ operation: 'document.ingest', kbId, userId });
       const lease = new Lease(this.database, this.repository, document.id, owner, signal);
       try {
         const chunkCount = await this.work(document, tenant.config, lease);
+        meter.end('success');
         this.logger.log({
           msg: 'Document ingested',
           tenant: tenant.name,
@@ -75,7 +86,7 @@ export class IngestionService {
           duration_ms: Date.now() - started,
         });
       } catch (error) {
-        await this.settle(document, lease, error, signal.aborted);
+        await this.settle(document, lease, meter, error, signal.aborted);
       } finally {
         lease.end();
       }
@@ -88,12 +99,34 @@ export class IngestionService {
     }
     const split = await this.load(document, ofTenant, lease);
     await lease.report('embed', LOADED);
+    const { name: model } = this.models.embedding();
+    const { result } = await this.credits.spend(
+      {
+        operation: 'ingestion',
+        lines: [
+          { operation: 'page_parsed', quantity: split.pageCount },
+          { operation: 'embedding_tokens', model, quantity: tokensOf(split) },
+        ],
+        tokenId: document.tokenId,
+        userId: document.createdBy,
+      },
+      () => this.embedAndStore(document, lease, split),
+    );
+    return result;
+  }
+
+  private async embedAndStore(
+    document: ClaimedDocument,
+    lease: Lease,
+    split: SplitDocument,
+  ): Promise<number> {
     const model = this.models.embedding();
     const texts = split.chunks.map(chunk => chunk.text);
     const embeddings = await model.embedDocuments(texts, {
       signal: lease.signal,
       onProgress: done => lease.note('embed', LOADED + (EMBEDDED - LOADED) * (done / texts.length)),
     });
+    this.usage.note({ model: model.name, embeddingTokens: tokensOf(split) });
     await lease.report('store', EMBEDDED);
     return this.store(document, lease, model.name, split, embeddings);
   }
@@ -136,7 +169,11 @@ export class IngestionService {
       await this.repository.finish(tx, document.id, lease.owner, {
         mimeType: split.mimeType,
         chunkCount: split.chunks.length,
-        tokenCount: split.chunks.reduce((sum, chunk) => sum + chunk.tokenCount, 0),
+        tokenCount: tokensOf(split),
+      });
+      this.tell(tx, document, 'document.ready', {
+        chunk_count: split.chunks.length,
+        token_count: tokensOf(split),
       });
       return index;
     });
@@ -145,10 +182,17 @@ export class IngestionService {
     return split.chunks.length;
   }
 
+  /** What the tenant did not do itself, and may wait for. */
+  private tell(tx: Tx, document: ClaimedDocument, type: string, more: Record<string, unknown>): void {
+    const { id, kbId, title } = document;
+    this.events.publish(tx, { type, data: { document_id: id, kb_id: kbId, title, ...more } });
+  }
+
   /** Writes down how an attempt ended that did not end well. */
   private async settle(
     document: ClaimedDocument,
     lease: Lease,
+    meter: UsageMeter,
     error: unknown,
     shuttingDown: boolean,
   ): Promise<void> {
@@ -170,7 +214,12 @@ export class IngestionService {
       );
       if (kept) await this.queue.add(`${document.id}-attempt-${attempt}`, call, { delay: delay * 1000 });
     } else {
-      await this.database.run(tx => this.repository.fail(tx, document.id, owner, fault.code, fault.message));
+      await this.database.run(async tx => {
+        const { code, message } = fault;
+        if (await this.repository.fail(tx, document.id, owner, code, message))
+          this.tell(tx, document, 'document.failed', { error: { code, message } });
+      });
+      meter.end('failure');
     }
     this.logger[fault.code === 'internal_error' ? 'error' : 'warn'](
       fault.code === 'internal_error' ? error : `Document ${document.id} was not ingested: ${fault.message}`,
@@ -178,10 +227,17 @@ export class IngestionService {
   }
 }
 
+/** Estimated: no endpoint tells how many it has counted. */
+const tokensOf = (split: SplitDocument): number =>
+  split.chunks.reduce((sum, chunk) => sum + chunk.tokenCount, 0);
+
 function describe(error: unknown): { code: string; message: string; passing: boolean } {
   if (error instanceof DocumentError) return { code: error.code, message: error.message, passing: false };
   if (error instanceof ModelError)
     return { code: error.code, message: error.message, passing: error.retryable };
+  // There are too few credits: somebody has to do something, and to ask for another attempt.
+  if (error instanceof Problem && error.status < 500)
+    return { code: error.code, message: error.detail, passing: false };
   if (error instanceof FileMissingError) {
     return {
       code: 'content_missing',
