@@ -17,7 +17,23 @@ export type MailContent =
   /** To somebody who was given an account, and no tenant yet. */
   | { template: 'account-created'; data: { token: string | null } }
   | { template: 'password-reset'; data: { token: string; expiresAt: string } }
-  | { template: 'password-changed'; data: Record<string, never> };
+  | { template: 'password-changed'; data: Record<string, never> }
+  /** To a tenant's administrators; `destination` is the server of the webhook's address. */
+  | {
+      template: 'webhook-disabled';
+      data: { tenantName: string; destination: string; reason: 'gone' | 'failing' };
+    }
+  /** Something that a tenant watches has happened, or is over. */
+  | {
+      template: 'alert';
+      data: {
+        tenantName: string;
+        title: string;
+        paragraphs: string[];
+        /** ISO 8601. */
+        at: string;
+      };
+    };
 
 export type Mail = MailContent & {
   to: string;

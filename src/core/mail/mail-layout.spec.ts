@@ -32,6 +32,19 @@ describe('an e-mail', () => {
     { template: 'account-created', data: { token: null } },
     { template: 'password-reset', data: { token: TOKEN, expiresAt: '2026-11-28T12:00:00.000Z' } },
     { template: 'password-changed', data: {} },
+    {
+      template: 'webhook-disabled',
+      data: { tenantName: 'Acme', destination: 'https://hooks.example.com', reason: 'failing' },
+    },
+    {
+      template: 'alert',
+      data: {
+        tenantName: 'Acme',
+        title: 'Members reached 90 % of the limit',
+        paragraphs: ['There are 9 of 10.'],
+        at: '2026-11-28T12:00:00.000Z',
+      },
+    },
   ];
 
   it.each(all.map(mail => [mail.template, mail] as const))('%s says the same in text and HTML', (_, mail) => {

@@ -66,6 +66,21 @@ export function writeLetter(mail: MailContent, baseUrl: string): Letter {
         ],
       };
     }
+    case 'webhook-disabled': {
+      const { tenantName, destination, reason } = mail.data;
+      return {
+        subject: `A webhook of ${oneLine(tenantName)} was switched off`,
+        paragraphs: [
+          `The webhook of ${oneLine(tenantName)} to ${oneLine(destination)} was switched off, because ${
+            reason === 'gone'
+              ? 'its receiver answered that it is gone (410).'
+              : 'its receiver has not taken a message for days.'
+          }`,
+          'Nothing is sent to it until somebody switches it on again.',
+        ],
+        notes: ['The log of its deliveries says how each attempt ended.'],
+      };
+    }
     case 'password-changed':
       return {
         subject: 'Your password was changed',
@@ -75,6 +90,14 @@ export function writeLetter(mail: MailContent, baseUrl: string): Letter {
         ],
         notes: [],
       };
+    case 'alert': {
+      const { tenantName, title, paragraphs, at } = mail.data;
+      return {
+        subject: `${oneLine(tenantName)}: ${oneLine(title)}`,
+        paragraphs: paragraphs.map(oneLine),
+        notes: [`This was so on ${moment(at)}.`],
+      };
+    }
   }
 }
 
