@@ -46,28 +46,41 @@ const ROOMS: Record<string, string[]> = {
 /** Who opens transactions that belong to no tenant, and why. */
 const PLATFORM_DATABASE_USERS = [
   'src/core/authorization/authorization.service.ts', // rules of a domain are read before a tenant is entered
+  'src/core/credits/credit-jobs.service.ts', // finds the tenants in which something is due
+  'src/core/credits/prices.service.ts', // prices are the platform’s
   'src/core/events/event-dispatcher.service.ts', // takes the events of every tenant out of the outbox
   'src/core/audit/audit-log.service.ts', // reads the platform's chain
   'src/core/audit/audit.service.ts', // the platform's chain, and denials
+  'src/core/idempotency/idempotency.service.ts', // keys of requests that belong to no tenant, and those of all that are old
   'src/core/jobs/background-jobs.service.ts', // jobs of all tenants, and of none
   'src/core/jobs/job-runner.service.ts', // the same
   'src/core/mail/mail-job.service.ts', // how the tenant of an e-mail wants to look, while nobody acts in it
+  'src/core/quotas/quota-alarm.service.ts', // what went past limits, in every tenant
+  'src/core/quotas/usage-counters.ts', // what was recorded of a tenant, also while nobody acts in it
+  'src/core/quotas/quotas.service.ts', // plans and limits are the platform's to set
   'src/core/tenancy/tenancy.module.ts',
   'src/core/tenancy/tenant-directory.ts', // finds the tenant that will be entered
+  'src/core/usage/usage-jobs.service.ts', // every tenant’s levels and rolled up days, and what is too old
+  'src/core/usage/usage.service.ts', // a batch of usage events is of many tenants
   'src/entry/authentication/authentication.service.ts', // a user's tenants, seen from the user
   'src/entry/authentication/first-admin.service.ts', // the platform's own role
   'src/entry/authentication/sessions.service.ts', // sessions belong to users
   'src/entry/health/health.controller.ts', // asks whether the database answers
+  'src/features/api-tokens/api-token-credentials.service.ts', // finds whose token it is before a tenant is entered
+  'src/features/api-tokens/api-token-uses.service.ts', // when tokens were used, of all tenants together
+  'src/features/analytics/platform-analytics.service.ts', // compares tenants, by their sums alone
   'src/features/ingestion/ingestion-worker.service.ts', // ids of documents that wait, of all tenants
   'src/features/members/import-batch.service.ts', // accounts and their memberships, in one transaction
   'src/features/members/invitation-answers.service.ts', // whoever holds an invitation's token stands outside of its tenant
   'src/features/members/member-import.service.ts', // looks for accounts by their addresses
   'src/features/members/new-members.service.ts', // an account and its membership, in one transaction
+  'src/features/notifications/alert-evaluation.service.ts', // which tenants have alerts, before each is entered
   'src/features/tenants/key-rotation.service.ts', // every tenant, one after the other
   'src/features/tenants/tenant-creation.service.ts', // the register of tenants
   'src/features/tenants/tenant-deletion.service.ts', // the same
   'src/features/tenants/tenant-templates.service.ts', // templates are the platform’s
   'src/features/tenants/tenants.service.ts', // the register of tenants
+  'src/features/webhooks/webhook-fanout.service.ts', // old deliveries of all tenants
   'src/features/users/passwords.service.ts', // the same, and whoever has forgotten theirs is nobody yet
   'src/features/users/user-administration.service.ts', // the same, as the platform sees them
   'src/features/users/users.service.ts', // users belong to the installation

@@ -20,7 +20,7 @@ describe('the routes of the application', () => {
     const lines = routes
       .toSorted((a, b) => a.path.localeCompare(b.path) || a.method.localeCompare(b.method))
       .map(
-        ({ method, path, permission }) => `${method.padEnd(7)}${path.padEnd(61)}${permission ?? 'public'}\n`,
+        ({ method, path, permission }) => `${method.padEnd(7)}${path.padEnd(73)}${permission ?? 'public'}\n`,
       );
     await expect(lines.join('')).toMatchFileSnapshot('__snapshots__/routes.txt');
   });

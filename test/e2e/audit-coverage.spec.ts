@@ -72,6 +72,14 @@ const unique = (prefix: string) => `${prefix}-${randomUUID().slice(0, 8)}`;
 const role = async () =>
   (await made('/tenants/acme/roles', { name: unique('role'), permissions: ['tenant:read'] })).name;
 const group = async () => (await made('/tenants/acme/groups', { name: unique('group') })).id;
+const apiToken = async (): Promise<string> => {
+  const body = { name: unique('token'), scopes: ['query:run'] };
+  const { id, secret } = await made('/tenants/acme/api-tokens', body);
+  secrets.add(secret);
+  return id;
+};
+const alert = async () =>
+  (await made('/tenants/acme/alerts', EXAMPLE_BODIES['POST /tenants/:tenant/alerts']?.())).id;
 const kb = async () => (await made('/tenants/acme/kbs', { name: unique('kb') })).slug;
 const tenant = async () => (await made('/tenants', { name: unique('t') }, admin)).name;
 const template = async () => (await made('/tenant-templates', { name: unique('template') }, admin)).name;
@@ -87,6 +95,20 @@ const grant = async (): Promise<string> => {
 const invitation = async (email = `${unique('guest')}@example.com`) => {
   const { id } = await made('/tenants/acme/invitations', { email, role: 'viewer' });
   return { id: id as string, email };
+};
+const webhook = async (): Promise<string> => {
+  const { id, secret } = await made('/tenants/acme/webhooks', {
+    url: 'https://hooks.invalid/',
+    events: ['kb.*'],
+    headers: { 'x-key': SECRET },
+  });
+  secrets.add(secret);
+  return id;
+};
+const delivered = async () => {
+  const id = await webhook();
+  const { body } = await expectStatus(200, owner.client.post(`/tenants/acme/webhooks/${id}/test`));
+  return { webhook: id, delivery: body.id as string };
 };
 /** The token in the newest of `count` e-mails to an address. */
 const mailed = async (email: string, count = 1): Promise<string> => {
@@ -127,6 +149,7 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
     ids: { user: (await app.createUser()).id },
     body: { tenant_id: 'acme', role: 'viewer' },
   }),
+  'PUT /tenants/:tenant/quotas': async () => ({ as: admin, ids: { tenant: await tenant() } }),
   'DELETE /users/:user/tenants/:tenant': async () => ({ as: admin, ids: { user: (await member()).id } }),
 
   'POST /tenants/:tenant/roles': () => ({}),
@@ -141,6 +164,11 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
     body: { user_ids: [(await member()).id] },
   }),
   'DELETE /tenants/:tenant/groups/:group/members/:user': async () => ({ ids: await grouped() }),
+
+  'POST /tenants/:tenant/api-tokens': () => ({}),
+  'PATCH /tenants/:tenant/api-tokens/:token': async () => ({ ids: { token: await apiToken() } }),
+  'DELETE /tenants/:tenant/api-tokens/:token': async () => ({ ids: { token: await apiToken() } }),
+  'POST /tenants/:tenant/api-tokens/:token/rotate': async () => ({ ids: { token: await apiToken() } }),
 
   'POST /tenants/:tenant/members': async () => ({
     body: { user_id: (await app.createUser()).id, role: 'viewer' },
@@ -200,6 +228,25 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   'POST /tenant-templates': byAdmin,
   'PUT /tenant-templates/:template': async () => ({ as: admin, ids: { template: await template() } }),
   'DELETE /tenant-templates/:template': async () => ({ as: admin, ids: { template: await template() } }),
+
+  'PUT /prices': byAdmin,
+  'POST /tenants/:tenant/credits': byAdmin,
+  'PATCH /tenants/:tenant/credits': () => ({}),
+
+  'POST /tenants/:tenant/alerts': () => ({}),
+  'PATCH /tenants/:tenant/alerts/:alert': async () => ({ ids: { alert: await alert() } }),
+  'DELETE /tenants/:tenant/alerts/:alert': async () => ({ ids: { alert: await alert() } }),
+
+  'POST /tenants/:tenant/webhooks': () => ({}),
+  'PATCH /tenants/:tenant/webhooks/:webhook': async () => ({ ids: { webhook: await webhook() } }),
+  'DELETE /tenants/:tenant/webhooks/:webhook': async () => ({ ids: { webhook: await webhook() } }),
+  'POST /tenants/:tenant/webhooks/:webhook/rotate-secret': async () => ({
+    ids: { webhook: await webhook() },
+  }),
+  'POST /tenants/:tenant/webhooks/:webhook/test': async () => ({ ids: { webhook: await webhook() } }),
+  'POST /tenants/:tenant/webhooks/:webhook/deliveries/:delivery/redeliver': async () => ({
+    ids: await delivered(),
+  }),
 
   'POST /tenants/:tenant/kbs': () => ({}),
   'PATCH /tenants/:tenant/kbs/:kb': () => ({}),
@@ -303,7 +350,8 @@ async function perform(
   const { status, body: answer } = await (as?.client ?? app.anonymous).send(method, filled, body);
   if (status < 200 || status > 299)
     return { failure: `answers ${status} ${JSON.stringify(answer)}`, entries: [], as };
-  for (const name of ['access_token', 'refresh_token']) if (answer?.[name]) secrets.add(answer[name]);
+  for (const name of ['access_token', 'refresh_token', 'secret'])
+    if (answer?.[name]) secrets.add(answer[name]);
   return { failure: null, entries: await entriesSince(before), as };
 }
 

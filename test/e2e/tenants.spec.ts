@@ -281,7 +281,8 @@ describe('parents', () => {
         (tenant: { name: string }) => tenant.name,
       );
     expect(await names(`parent_id=${ids['group']}`)).toEqual(['lab']);
-    expect(await names('plan_tier=enterprise')).toEqual(['renamed']);
+    await expectStatus(200, app.admin.patch('/tenants/lab', { plan_tier: 'starter' }));
+    expect(await names('plan_tier=starter')).toEqual(['lab']);
     expect(await names(`type=project&parent_id=${ids['group']}&status=active`)).toEqual(['lab']);
     expectProblem(await app.admin.get('/tenants?parent_id=group'), 422, 'validation_failed');
   });
@@ -433,7 +434,7 @@ describe('self-service', () => {
         branding: { company_name: 'Me' },
       }),
     );
-    expect(body).toMatchObject({ created_by: id, plan_tier: 'free', member_count: 1 });
+    expect(body).toMatchObject({ created_by: id, plan_tier: 'enterprise', member_count: 1 });
     await expectStatus(200, client.patch('/tenants/mine', { description: 'Mine' }));
     await expectStatus(201, client.post('/tenants', { name: 'mine-too' }));
     expectProblem(await client.post('/tenants', { name: 'mine-three' }), 403, 'tenant_limit');

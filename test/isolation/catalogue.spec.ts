@@ -101,6 +101,11 @@ describe('the check at the start', () => {
       /documents has no restrictive policy/,
     ],
     [
+      'tokens are not kept to their knowledge bases',
+      'DROP POLICY token_kbs ON chunk_vectors',
+      /chunk_vectors has no restrictive policy/,
+    ],
+    [
       'a new table has none',
       'CREATE TABLE notes (tenant_id uuid); GRANT ALL ON notes TO enclave_tenant',
       /notes .* switched off/,
@@ -228,7 +233,7 @@ describe('every table with a tenant', () => {
           statement,
         ).rejects.toThrow(
           // Where a tenant has no such privilege at all, it does not come that far.
-          ['tenants', ...APPEND_ONLY].includes(name)
+          ['tenants', 'tenant_counters', ...APPEND_ONLY, ...READ_ONLY].includes(name)
             ? /row-level security|permission denied/
             : /row-level security/,
         );
@@ -248,9 +253,9 @@ describe('every table with a tenant', () => {
         );
         expect(changed[1], name).toBe(0);
       }
-      expect(updatable === null, name).toBe(APPEND_ONLY.includes(name));
+      expect(updatable === null, name).toBe([...APPEND_ONLY, ...READ_ONLY].includes(name));
       if (deletable) await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`));
-      expect(deletable, name).toBe(!['tenants', 'audit_chains', ...APPEND_ONLY].includes(name));
+      expect(deletable, name).toBe(![...KEPT, ...APPEND_ONLY, ...READ_ONLY].includes(name));
       expect(
         await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`),
         name,
@@ -418,7 +423,28 @@ describe('a pooled connection', () => {
 });
 
 /** Of these a tenant changes no row once it is written. */
-const APPEND_ONLY = ['audit_entries', 'jobs'];
+const APPEND_ONLY = ['audit_entries', 'jobs', 'events', 'credit_ledger'];
+/** These it only reads: the platform writes them. */
+const READ_ONLY = [
+  'usage_events',
+  'usage_rollups',
+  'usage_totals',
+  'usage_durations',
+  'usage_users',
+  'usage_levels',
+  'usage_announcements',
+];
+/** Of these it deletes no row. */
+const KEPT = [
+  'webhook_deliveries',
+  'tenants',
+  'audit_chains',
+  'tenant_counters',
+  'credit_accounts',
+  'credit_grants',
+  'credit_reservations',
+  'credit_months',
+];
 
 /** @returns the rows of the last statement */
 async function superuser(...statements: string[]): Promise<Array<Record<string, string>>> {
@@ -474,7 +500,7 @@ async function catalogueOf(): Promise<string[]> {
     UNION ALL SELECT format('DROP POLICY IF EXISTS %I ON %s; CREATE POLICY %1$I ON %2$s AS %5$s TO ${TENANT_ROLE} USING (%3$s) WITH CHECK (%4$s)',
                             polname, polrelid::regclass, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid),
                             CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END)
-    FROM pg_policy WHERE polname IN ('tenant_isolation', 'granted_access')
+    FROM pg_policy WHERE polname IN ('tenant_isolation', 'granted_access', 'token_kbs')
     -- An owner's privileges go with the table.
     UNION ALL SELECT 'GRANT SELECT, INSERT, UPDATE, DELETE ON kb_terms TO ${TENANT_ROLE}'`);
   return rows.map(row => row['statement'] as string);
@@ -506,14 +532,14 @@ async function tenantTables(): Promise<TenantTable[]> {
 }
 
 function idOf(tenant: string, what: string): string {
-  const number =
-    ['user', 'kb', 'document', 'chunk', 'unused', 'group', 'invitation', 'job'].indexOf(what) + 2;
-  return tenant.replace(/1$/, String(number));
+  const things = ['user', 'kb', 'document', 'chunk', 'unused', 'group', 'invitation', 'job'];
+  things.push('token', 'webhook', 'delivery', 'alert', 'credits');
+  return tenant.replace(/1$/, (things.indexOf(what) + 2).toString(16));
 }
 
 /** One row of this tenant in every table that keeps any. */
 function seed(tenant: string): string {
-  const [user, kb, document, chunk, group, invitation, job] = [
+  const [user, kb, document, chunk, group, invitation, job, token, webhook, delivery, alert, credits] = [
     'user',
     'kb',
     'document',
@@ -521,7 +547,13 @@ function seed(tenant: string): string {
     'group',
     'invitation',
     'job',
+    'token',
+    'webhook',
+    'delivery',
+    'alert',
+    'credits',
   ].map(what => idOf(tenant, what));
+  const usage = `input_tokens, output_tokens, embedding_tokens, credits`;
   return `
     INSERT INTO users (id, email, display_name, password_hash) VALUES ('${user}', '${user}@example.com', 'Somebody', 'x');
     INSERT INTO tenants (id, name, display_name) VALUES ('${tenant}', 't-${tenant}', 'Tenant');
@@ -547,5 +579,36 @@ function seed(tenant: string): string {
     INSERT INTO jobs (id, tenant_id, kind, actor) VALUES ('${job}', '${tenant}', 'nothing', '{}');
     INSERT INTO audit_chains (chain_id, sequence, hash) VALUES ('${tenant}', 1, 'x');
     INSERT INTO audit_entries (chain_id, sequence, occurred_at, actor_type, action, resource_type, details, outcome, prev_hash, hash)
-      VALUES ('${tenant}', 1, now(), 'system', 'thing.done', 'thing', '{}', 'allowed', 'x', 'x');`;
+      VALUES ('${tenant}', 1, now(), 'system', 'thing.done', 'thing', '{}', 'allowed', 'x', 'x');
+    INSERT INTO events (id, tenant_id, type, data, occurred_at) VALUES ('${job}', '${tenant}', 'thing.done', '{}', now());
+    INSERT INTO api_tokens (id, tenant_id, name, kind, scopes) VALUES ('${token}', '${tenant}', 'A token', 'live', '{query:run}');
+    INSERT INTO api_token_secrets (prefix, tenant_id, token_id, hash)
+      VALUES ('${tenant}', '${tenant}', '${token}', sha256('${tenant}'));
+    INSERT INTO usage_events (tenant_id, id, time, kind, operation, by_platform, ${usage}, duration_us, duration_bucket, outcome)
+      VALUES ('${tenant}', '${job}', now(), 'query', 'query', false, 1, 1, 1, 1, 1, 1, 'success');
+    INSERT INTO usage_rollups (tenant_id, grain, at, kind, operation, calls, failures, duration_us, ${usage})
+      VALUES ('${tenant}', 'day', now(), 'query', 'query', 1, 0, 1, 1, 1, 1, 1);
+    INSERT INTO usage_totals (tenant_id, grain, at, kind, calls, failures, duration_us, ${usage})
+      VALUES ('${tenant}', 'day', now(), 'query', 1, 0, 1, 1, 1, 1, 1);
+    INSERT INTO usage_durations (tenant_id, grain, at, kind, bucket, calls) VALUES ('${tenant}', 'day', now(), 'query', 1, 1);
+    INSERT INTO usage_users (tenant_id, grain, at, user_id) VALUES ('${tenant}', 'day', now(), '${user}');
+    INSERT INTO usage_levels (tenant_id, day, users, kbs, documents, storage_bytes) VALUES ('${tenant}', now(), 1, 1, 1, 1);
+    INSERT INTO usage_announcements (tenant_id, day) VALUES ('${tenant}', now());
+    INSERT INTO credit_accounts (tenant_id, balance, granted, sequence) VALUES ('${tenant}', 5, 5, 1);
+    INSERT INTO credit_grants (id, tenant_id, sequence, amount, remaining) VALUES ('${credits}', '${tenant}', 1, 5, 5);
+    INSERT INTO credit_reservations (id, tenant_id, operation, estimate, prices, draws, month, expires_at)
+      VALUES ('${credits}', '${tenant}', 'query', 1, '[]', '[]', now(), now());
+    INSERT INTO credit_ledger (tenant_id, sequence, id, type, delta, amount, balance_after, lines, idempotency_key, created_at)
+      VALUES ('${tenant}', 1, '${credits}', 'grant', 5, 5, 5, '[]', 'x', now());
+    INSERT INTO credit_months (tenant_id, month, token_id) VALUES ('${tenant}', now(), '${token}');
+    INSERT INTO webhooks (id, tenant_id, url, description, events, secret, is_active)
+      VALUES ('${webhook}', '${tenant}', 'https://example.com', '', '{*}', 'x', false);
+    INSERT INTO webhook_deliveries (id, tenant_id, webhook_id, event_id, event_type, payload)
+      VALUES ('${delivery}', '${tenant}', '${webhook}', '${job}', 'thing.done', '{}');
+    INSERT INTO idempotency_keys (id, tenant_id, fingerprint, status, expires_at)
+      VALUES (sha256('${tenant}'), '${tenant}', 'x', 'not_replayable', now());
+    INSERT INTO alerts (id, tenant_id, name, metric, threshold, threshold_type, actions, cooldown_seconds, is_active)
+      VALUES ('${alert}', '${tenant}', 'Users', 'users', 1, 'absolute', '{email_admins}', 0, false);
+    INSERT INTO alert_events (id, tenant_id, alert_id, kind, value, threshold, threshold_type, told, created_at)
+      VALUES ('${alert}', '${tenant}', '${alert}', 'fired', 1, 1, 'absolute', true, now());`;
 }
