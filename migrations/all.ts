@@ -11,6 +11,13 @@ import { CreateGroupsAndGrants1763800300000 } from './1763800300000-create-group
 import { CreateAudit1763800400000 } from './1763800400000-create-audit.js';
 import { CreateJobs1763800500000 } from './1763800500000-create-jobs.js';
 import { CreateEventsAndSchedules1763900000000 } from './1763900000000-create-events-and-schedules.js';
+import { CreateApiTokens1763900100000 } from './1763900100000-create-api-tokens.js';
+import { CreateQuotas1763900200000 } from './1763900200000-create-quotas.js';
+import { CreateCredits1763900300000 } from './1763900300000-create-credits.js';
+import { CreateUsage1763900400000 } from './1763900400000-create-usage.js';
+import { CreateWebhooks1763900500000 } from './1763900500000-create-webhooks.js';
+import { CreateIdempotencyKeys1763900600000 } from './1763900600000-create-idempotency-keys.js';
+import { CreateAlerts1763900700000 } from './1763900700000-create-alerts.js';
 
 /** In the order in which they run. */
 export const MIGRATIONS = [
@@ -27,4 +34,11 @@ export const MIGRATIONS = [
   CreateAudit1763800400000,
   CreateJobs1763800500000,
   CreateEventsAndSchedules1763900000000,
+  CreateApiTokens1763900100000,
+  CreateQuotas1763900200000,
+  CreateCredits1763900300000,
+  CreateUsage1763900400000,
+  CreateWebhooks1763900500000,
+  CreateIdempotencyKeys1763900600000,
+  CreateAlerts1763900700000,
 ];

@@ -7,18 +7,28 @@ import { DenialFilter } from './core/audit/denial.filter.js';
 import { AuthorizationModule } from './core/authorization/authorization.module.js';
 import { CasbinRule } from './core/authorization/casbin-rules.repository.js';
 import { PermissionGuard } from './core/authorization/permission.guard.js';
+import { CreditsModule } from './core/credits/credits.module.js';
 import { EventsModule } from './core/events/events.module.js';
+import { IdempotencyInterceptor } from './core/idempotency/idempotency.interceptor.js';
+import { IdempotencyModule } from './core/idempotency/idempotency.module.js';
 import { BackgroundJobsModule } from './core/jobs/background-jobs.module.js';
-import { JOBS_QUEUE } from './core/jobs/background-jobs.service.js';
+import { JOBS_QUEUE, OUTBOUND_JOBS_QUEUE } from './core/jobs/background-jobs.service.js';
 import { MailModule } from './core/mail/mail.module.js';
 import { ModelErrorFilter } from './core/models/model-error.filter.js';
+import { CallLimitsGuard } from './core/quotas/call-limits.guard.js';
+import { QuotasModule } from './core/quotas/quotas.module.js';
+import { RequestRateGuard } from './core/quotas/request-rate.guard.js';
 import { TenancyModule } from './core/tenancy/tenancy.module.js';
+import { UsageGuard } from './core/usage/usage.guard.js';
+import { UsageModule } from './core/usage/usage.module.js';
 import { AuthSession } from './entry/authentication/auth-session.entity.js';
 import { AuthenticationGuard } from './entry/authentication/authentication.guard.js';
 import { AuthenticationModule } from './entry/authentication/authentication.module.js';
 import { LiveRequestGuard } from './entry/authentication/live-request.guard.js';
 import { TenantGuard } from './entry/authentication/tenant.guard.js';
 import { HealthModule } from './entry/health/health.module.js';
+import { ApiTokensModule } from './features/api-tokens/api-tokens.module.js';
+import { AnalyticsModule } from './features/analytics/analytics.module.js';
 import { Document } from './features/documents/document.entity.js';
 import { DocumentsModule } from './features/documents/documents.module.js';
 import { INGESTION_QUEUE } from './features/documents/ingestion-queue.js';
@@ -28,6 +38,7 @@ import { KnowledgeBase } from './features/knowledge-bases/knowledge-base.entity.
 import { KnowledgeBasesModule } from './features/knowledge-bases/knowledge-bases.module.js';
 import { Member } from './features/members/member.entity.js';
 import { MembersModule } from './features/members/members.module.js';
+import { NotificationsModule } from './features/notifications/notifications.module.js';
 import { RagQueryModule } from './features/rag-query/rag-query.module.js';
 import { RetrievalModule } from './features/retrieval/retrieval.module.js';
 import { RolesModule } from './features/roles/roles.module.js';
@@ -35,6 +46,7 @@ import { Tenant } from './features/tenants/tenant.entity.js';
 import { TenantsModule } from './features/tenants/tenants.module.js';
 import { User } from './features/users/user.entity.js';
 import { UsersModule } from './features/users/users.module.js';
+import { WebhooksModule } from './features/webhooks/webhooks.module.js';
 import { ConfigModule } from './foundation/config/config.module.js';
 import type { Env } from './foundation/config/env.js';
 import { CryptoModule } from './foundation/crypto/crypto.module.js';
@@ -45,6 +57,8 @@ import { ProblemFilter } from './foundation/http/problem.filter.js';
 import { validationPipe } from './foundation/http/validation.pipe.js';
 import { JobsModule } from './foundation/jobs/jobs.module.js';
 import { MailTransportModule } from './foundation/mail/mail-transport.module.js';
+import { OutboundModule } from './foundation/outbound/outbound.module.js';
+import { RateLimitsModule } from './foundation/rate-limits/rate-limits.module.js';
 import { StorageModule } from './foundation/storage/storage.module.js';
 
 export const ENTITIES = [User, AuthSession, Tenant, Member, KnowledgeBase, Document, CasbinRule];
@@ -84,8 +98,11 @@ export class AppModule {
         DatabaseModule.forRoot(dataSource, databaseUrl),
         StorageModule,
         MailTransportModule.forRoot(env),
+        OutboundModule.forRoot(env),
+        RateLimitsModule.forRoot(env, installation),
         JobsModule.register(env, INGESTION_QUEUE, installation),
         JobsModule.register(env, JOBS_QUEUE, installation),
+        JobsModule.register(env, OUTBOUND_JOBS_QUEUE, installation),
         ClsModule.forRoot({ global: true, middleware: { mount: role.http } }),
         TenancyModule,
         EventsModule.forRoot({ work: role.jobs }),
@@ -93,26 +110,40 @@ export class AppModule {
         AuditModule,
         BackgroundJobsModule.forRoot({ work: role.jobs }),
         MailModule,
+        UsageModule,
+        QuotasModule,
+        CreditsModule,
+        IdempotencyModule,
         UsersModule,
         RolesModule,
         GroupsModule,
         MembersModule,
         TenantsModule,
+        ApiTokensModule,
         KnowledgeBasesModule,
         DocumentsModule,
         ...(role.jobs ? [IngestionModule.forRoot(env)] : []),
         RetrievalModule,
         RagQueryModule,
+        NotificationsModule,
+        WebhooksModule,
+        AnalyticsModule,
         AuthenticationModule.forRoot(env, secrets),
         HealthModule,
       ],
       providers: [
-        // In this order: who is it, which tenant, may they; and do they still.
+        // In this order: who is it, how fast, which tenant, may they, how often; and do they still.
         { provide: APP_GUARD, useClass: AuthenticationGuard },
+        { provide: APP_GUARD, useClass: RequestRateGuard },
         { provide: APP_GUARD, useClass: TenantGuard },
         { provide: APP_GUARD, useClass: PermissionGuard },
+        { provide: APP_GUARD, useClass: CallLimitsGuard },
         { provide: APP_GUARD, useClass: LiveRequestGuard },
+        // The last: whoever comes this far is let in.
+        { provide: APP_GUARD, useClass: UsageGuard },
         { provide: APP_PIPE, useFactory: validationPipe },
+        // Outside of the other: what is kept has its ETag.
+        { provide: APP_INTERCEPTOR, useClass: IdempotencyInterceptor },
         { provide: APP_INTERCEPTOR, useClass: EntityTagInterceptor },
         // Nest asks the last one first: the filter for everything comes first.
         { provide: APP_FILTER, useClass: ProblemFilter },

@@ -27,6 +27,7 @@ import { sendProblem } from './foundation/http/problem.filter.js';
 import { Problem } from './foundation/http/problem.js';
 import { guardRequests } from './foundation/http/request-guards.js';
 import { manageRequests } from './foundation/http/request-lifecycle.js';
+import { RATE_LIMIT_HEADERS } from './foundation/rate-limits/rate-limit-headers.js';
 
 const FILES_PER_UPLOAD = 100;
 
@@ -173,7 +174,14 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
   await nest.register(fastifyCors, {
     origin: env.corsOrigins.length > 0 ? env.corsOrigins : false,
     methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    exposedHeaders: ['x-request-id', 'retry-after', 'etag', 'location'],
+    exposedHeaders: [
+      'x-request-id',
+      'retry-after',
+      'etag',
+      'location',
+      ...RATE_LIMIT_HEADERS,
+      'idempotency-replayed',
+    ],
   });
   await nest.register(fastifyMultipart, {
     limits: {

@@ -76,8 +76,9 @@ async function runMigrations(env: Env, output: Output): Promise<number> {
 
 function rotateKeys(env: Env, output: Output): Promise<number> {
   return withApplication(env, output, async nest => {
-    const { variables, jobs, lost } = await nest.get(KeyRotationService, { strict: false }).run();
-    output.result(`Sealed anew: variables ${variables}, payloads of jobs ${jobs}.`);
+    const { variables, jobs, others, lost } = await nest.get(KeyRotationService, { strict: false }).run();
+    const counts = Object.entries({ variables, 'payloads of jobs': jobs, ...others });
+    output.result(`Sealed anew: ${counts.map(([what, count]) => `${what} ${count}`).join(', ')}.`);
     for (const what of lost) output.note(`No key of the settings opens ${what}.`);
     if (lost.length === 0) output.note('ENCRYPTION_OLD_KEYS is not needed any more.');
     return lost.length === 0 ? 0 : 1;

@@ -1,5 +1,6 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
+import { API_KEY_SECURITY } from '../core/authorization/require-permission.js';
 import { VERSION } from './health/version.js';
 
 export function createApiDocument(nest: NestFastifyApplication): OpenAPIObject {
@@ -7,13 +8,28 @@ export function createApiDocument(nest: NestFastifyApplication): OpenAPIObject {
     .setTitle('Enclave')
     .setDescription(
       'Retrieval-augmented generation for many tenants, kept apart by PostgreSQL. Sign in at `POST /auth/login` and ' +
-        'send the access token as `Authorization: Bearer …`. Errors are problem documents (RFC 9457). Each operation ' +
+        'send the access token as `Authorization: Bearer …`; programs send an API token the same way, or as `X-API-Key`. ' +
+        'Errors are problem documents (RFC 9457). Each operation ' +
         'names the permission that it needs, and in which domain, as `x-permission`.',
     )
     .setVersion(VERSION)
-    .addBearerAuth({ type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })
+    .addBearerAuth({
+      type: 'http',
+      scheme: 'bearer',
+      bearerFormat: 'JWT',
+      description: 'An access token of `POST /auth/login`, or an API token (`rk_…`).',
+    })
+    .addApiKey(
+      {
+        type: 'apiKey',
+        in: 'header',
+        name: 'X-API-Key',
+        description: 'An API token: `rk_live_…`, `rk_test_…`.',
+      },
+      API_KEY_SECURITY,
+    )
     .build();
-  return withPermissions(SwaggerModule.createDocument(nest, config));
+  return withIdempotencyKeys(withPermissions(SwaggerModule.createDocument(nest, config)));
 }
 
 interface Guarded {
@@ -28,6 +44,34 @@ function withPermissions(document: OpenAPIObject): OpenAPIObject {
     if (!access) continue;
     const needed = access.permission ? `Needs \`${access.permission}\` in \`${access.domain}\`.` : 'Public.';
     operation.description = [operation.description, needed].filter(text => text).join('\n\n');
+  }
+  return document;
+}
+
+const IDEMPOTENCY_KEY = {
+  name: 'Idempotency-Key',
+  in: 'header',
+  required: false,
+  description:
+    'Makes it safe to send this again: the same key with the same request happens once, and is answered what it was ' +
+    'answered first, with `Idempotency-Replayed: true`, for 24 hours. With another request it is a 422 ' +
+    '(`idempotency_key_reused`), while the first one runs a 409 (`idempotency_in_progress`). Keys belong to whoever ' +
+    'signed in, or to the API token, and to the tenant. What failed may be sent again with its key. Files count by ' +
+    'the length of the body alone. Answers above 1 MB and streams are not kept: 409 (`idempotency_not_replayable`).',
+  schema: { type: 'string', minLength: 1, maxLength: 255, pattern: '^[\\x21-\\x7e]+$' },
+  example: '8e03978e-40d5-43dd-bc93-6894a57f9324',
+} as const;
+
+interface Postable {
+  post?: Guarded & { parameters?: Array<{ name?: string }> };
+}
+
+/** Whoever has signed in may send any POST with a key. */
+function withIdempotencyKeys(document: OpenAPIObject): OpenAPIObject {
+  for (const { post } of Object.values(document.paths) as Postable[]) {
+    if (!post?.['x-permission']?.permission) continue;
+    const others = (post.parameters ?? []).filter(({ name }) => name !== IDEMPOTENCY_KEY.name);
+    post.parameters = [...others, IDEMPOTENCY_KEY];
   }
   return document;
 }

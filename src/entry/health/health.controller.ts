@@ -10,11 +10,13 @@ import { ApiProblems } from '../../foundation/http/api-problems.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
 import type { JobQueue } from '../../foundation/jobs/job-queue.js';
+import { Unlimited } from '../../foundation/rate-limits/unlimited.js';
 import { FileStorage } from '../../foundation/storage/file-storage.js';
 import { HealthRepository } from './health.repository.js';
 import { VERSION } from './version.js';
 
 @ApiTags('Health')
+@Unlimited()
 @Controller()
 export class HealthController {
   constructor(

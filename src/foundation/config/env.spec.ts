@@ -44,11 +44,15 @@ describe('parseEnv', () => {
       accessTokenTtl: 900,
       refreshTokenTtl: 2_592_000,
       authRateLimit: 30,
+      rateLimits: { perMember: 600, perAddress: 300 },
+      defaultPlanTier: 'free',
+      usageRetentionDays: 90,
       maxUploadBytes: 104_857_600,
       maxJsonBytes: 12_582_912,
       requestTimeout: 60_000,
       authorizationCacheSize: 1000,
       corsOrigins: [],
+      outboundAllowedHosts: [],
       trustProxy: false,
       logLevel: 'info',
       logFormat: process.stdout.isTTY ? 'pretty' : 'json',
@@ -71,6 +75,7 @@ describe('parseEnv', () => {
       MAX_JSON_MB: '1',
       REQUEST_TIMEOUT_SECONDS: '2',
       CORS_ORIGINS: ' https://a.example, ,https://b.example ',
+      OUTBOUND_ALLOWED_HOSTS: 'Hooks.Internal, 10.0.0.5:8080,[::1]:99,0x7f000001',
     });
     expect(isAbsolute(env.dataDir)).toBe(true);
     expect(env).toMatchObject({
@@ -80,6 +85,12 @@ describe('parseEnv', () => {
       maxJsonBytes: 1024 * 1024,
       requestTimeout: 2000,
       corsOrigins: ['https://a.example', 'https://b.example'],
+      outboundAllowedHosts: [
+        { host: 'hooks.internal', port: null },
+        { host: '10.0.0.5', port: 8080 },
+        { host: '[::1]', port: 99 },
+        { host: '127.0.0.1', port: null },
+      ],
     });
   });
 
@@ -165,10 +176,33 @@ describe('parseEnv', () => {
       ['ACCESS_TOKEN_TTL_SECONDS', ['29', '86401'], 'must be a whole number from 30 to 86400'],
       ['REFRESH_TOKEN_TTL_DAYS', ['0', '366'], 'must be a whole number from 1 to 365'],
       ['AUTH_RATE_LIMIT_PER_MINUTE', ['0', '100001'], 'must be a whole number from 1 to 100000'],
+      [
+        'RATE_LIMIT_PER_MEMBER_PER_MINUTE',
+        ['0', '10000001', '1.5'],
+        'must be a whole number from 1 to 10000000',
+      ],
+      ['RATE_LIMIT_PER_ADDRESS_PER_MINUTE', ['0', '-1'], 'must be a whole number from 1 to 10000000'],
+      ['DEFAULT_PLAN_TIER', ['gold', 'FREE'], 'must be free, starter, pro or enterprise'],
+      ['USAGE_RETENTION_DAYS', ['0', '3651'], 'must be a whole number from 1 to 3650'],
       ['MAX_UPLOAD_MB', ['0', '10001'], 'must be a whole number from 1 to 10000'],
       ['MAX_JSON_MB', ['0', '101'], 'must be a whole number from 1 to 100'],
       ['REQUEST_TIMEOUT_SECONDS', ['0', '3601'], 'must be a whole number from 1 to 3600'],
       ['AUTHORIZATION_CACHE_SIZE', ['0', '1000001'], 'must be a whole number from 1 to 1000000'],
+      [
+        'OUTBOUND_ALLOWED_HOSTS',
+        [
+          'http://hooks',
+          'hooks:0',
+          'hooks:65536',
+          '::1',
+          'a b',
+          'user@hooks',
+          'hooks/path',
+          '[::1',
+          'ok,:80',
+        ],
+        'must be hosts, each with or without a port, separated by commas: hooks.internal,10.0.0.5:8080',
+      ],
       ['TRUST_PROXY', ['maybe'], 'must be true or false'],
       ['LOG_FORMAT', ['xml'], 'must be json or pretty'],
     ])('a wrong %s', (name, values, sentence) => {

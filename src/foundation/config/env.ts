@@ -22,6 +22,14 @@ export type DatabaseSettings =
       poolSize: number;
     };
 
+/** A host that is named by the settings. */
+export interface HostAndPort {
+  /** As `URL.hostname` writes it. */
+  host: string;
+  /** Null: any. */
+  port: number | null;
+}
+
 /** Every setting of the installation, typed and checked once; nothing else reads `process.env`. */
 export interface Env {
   production: boolean;
@@ -60,6 +68,12 @@ export interface Env {
   refreshTokenTtl: number;
   /** Public sign-in routes: attempts a minute for one address. */
   authRateLimit: number;
+  /** Requests a minute: of one member, and of one address on public routes. */
+  rateLimits: { perMember: number; perAddress: number };
+  /** Days that single usage events are kept; what is rolled up of them stays. */
+  usageRetentionDays: number;
+  /** The plan of tenants that are made without one. */
+  defaultPlanTier: 'free' | 'starter' | 'pro' | 'enterprise';
   /** Bytes. */
   maxUploadBytes: number;
   /** Bytes. */
@@ -69,6 +83,8 @@ export interface Env {
   /** How many Casbin domains are held in memory. */
   authorizationCacheSize: number;
   corsOrigins: string[];
+  /** Hosts that tenants' addresses may name although they are not public. */
+  outboundAllowedHosts: HostAndPort[];
   trustProxy: boolean;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   logFormat: 'json' | 'pretty';
@@ -147,11 +163,28 @@ const schema = z.object({
   ACCESS_TOKEN_TTL_SECONDS: integer(15 * 60, 30, 24 * 3600),
   REFRESH_TOKEN_TTL_DAYS: integer(30, 1, 365),
   AUTH_RATE_LIMIT_PER_MINUTE: integer(30, 1, 100_000),
+  RATE_LIMIT_PER_MEMBER_PER_MINUTE: integer(600, 1, 10_000_000),
+  RATE_LIMIT_PER_ADDRESS_PER_MINUTE: integer(300, 1, 10_000_000),
+  DEFAULT_PLAN_TIER: z
+    .enum(['free', 'starter', 'pro', 'enterprise'], 'must be free, starter, pro or enterprise')
+    .default('free'),
+  USAGE_RETENTION_DAYS: integer(90, 1, 3650),
   MAX_UPLOAD_MB: integer(100, 1, 10_000),
   MAX_JSON_MB: integer(12, 1, 100),
   REQUEST_TIMEOUT_SECONDS: integer(60, 1, 3600),
   AUTHORIZATION_CACHE_SIZE: integer(1000, 1, 1_000_000),
   CORS_ORIGINS: z.string().default(''),
+  OUTBOUND_ALLOWED_HOSTS: z
+    .string()
+    .default('')
+    .transform((text, context) => {
+      const hosts = listOf(text).map(hostAndPort);
+      if (hosts.every(host => host !== null)) return hosts;
+      context.addIssue(
+        'must be hosts, each with or without a port, separated by commas: hooks.internal,10.0.0.5:8080',
+      );
+      return z.NEVER;
+    }),
   TRUST_PROXY: flag.default(false),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   LOG_FORMAT: z.enum(['json', 'pretty'], 'must be json or pretty').optional(),
@@ -165,6 +198,14 @@ const listOf = (text: string): string[] =>
     .split(',')
     .map(item => item.trim())
     .filter(item => item !== '');
+
+/** @returns null for what is no host with or without a port; an IPv6 address stands in brackets */
+function hostAndPort(text: string): HostAndPort | null {
+  const [, name, port] = /^(\[[\da-f:.]+\]|[^\s:/?#@[\]\\]+)(?::(\d{1,5}))?$/i.exec(text) ?? [];
+  if (name === undefined || !URL.canParse(`http://${name}/`)) return null;
+  if (port !== undefined && (Number(port) < 1 || Number(port) > 65_535)) return null;
+  return { host: new URL(`http://${name}/`).hostname, port: port === undefined ? null : Number(port) };
+}
 
 /** Reads `.env` of the working directory, where there is one, into `process.env`; set variables win. */
 export function loadEnvFile(): void {
@@ -247,11 +288,18 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     accessTokenTtl: env.ACCESS_TOKEN_TTL_SECONDS,
     refreshTokenTtl: env.REFRESH_TOKEN_TTL_DAYS * 24 * 3600,
     authRateLimit: env.AUTH_RATE_LIMIT_PER_MINUTE,
+    rateLimits: {
+      perMember: env.RATE_LIMIT_PER_MEMBER_PER_MINUTE,
+      perAddress: env.RATE_LIMIT_PER_ADDRESS_PER_MINUTE,
+    },
+    defaultPlanTier: env.DEFAULT_PLAN_TIER,
+    usageRetentionDays: env.USAGE_RETENTION_DAYS,
     maxUploadBytes: env.MAX_UPLOAD_MB * 1024 * 1024,
     maxJsonBytes: env.MAX_JSON_MB * 1024 * 1024,
     requestTimeout: env.REQUEST_TIMEOUT_SECONDS * 1000,
     authorizationCacheSize: env.AUTHORIZATION_CACHE_SIZE,
     corsOrigins: listOf(env.CORS_ORIGINS),
+    outboundAllowedHosts: env.OUTBOUND_ALLOWED_HOSTS,
     trustProxy: env.TRUST_PROXY,
     logLevel: env.LOG_LEVEL,
     logFormat: env.LOG_FORMAT ?? (process.stdout.isTTY ? 'pretty' : 'json'),

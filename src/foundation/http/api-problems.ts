@@ -55,6 +55,7 @@ export class ProblemDocument {
 const CODES: Record<number, string> = {
   400: 'malformed',
   401: 'unauthorized',
+  402: 'insufficient_credits',
   403: 'forbidden',
   404: 'not_found',
   409: 'conflict',

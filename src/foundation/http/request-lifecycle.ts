@@ -8,8 +8,12 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Aborts when the client goes away or the request has taken too long. */
     abort: AbortController;
+    /** Called once the request has ended, however it did: its answer was sent, or the client went away. */
+    endings: Array<() => void>;
   }
 }
+
+const MOST_LISTENERS = 30;
 
 /** What to say of a request in its log line, beyond what the request itself tells. */
 export type LogFields = (request: FastifyRequest) => Record<string, unknown>;
@@ -32,9 +36,11 @@ export function manageRequests(
 ): { drain(): void } {
   let draining = false;
   fastify.decorateRequest('abort');
+  fastify.decorateRequest('endings');
 
   fastify.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
     request.abort = new AbortController();
+    request.endings = [];
     void reply.header('x-request-id', request.id);
     if (draining) {
       void reply.header('connection', 'close');
@@ -54,10 +60,14 @@ export function manageRequests(
       sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
       request.abort.abort(new Problem(503, 'timeout', 'The request took too long.'));
     }, options.timeout);
+    // Guards, streams and plugins each want to know of the end of one answer; ten are none too many.
+    reply.raw.setMaxListeners(MOST_LISTENERS);
     reply.raw.once('close', () => {
       clearTimeout(timer);
       if (!reply.raw.writableFinished)
         request.abort.abort(new Problem(499, 'client_gone', 'The client went away.'));
+      // One listener for all: a response that is a stream has many already, and warns of more than ten.
+      for (const ending of request.endings) ending();
     });
     done();
   });
