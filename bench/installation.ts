@@ -37,6 +37,10 @@ export async function createInstallation(serverUrl: string | undefined): Promise
     PLATFORM_ADMIN_EMAIL: ADMIN.email,
     PLATFORM_ADMIN_PASSWORD: ADMIN.password,
     LOG_LEVEL: 'warn',
+    // A benchmark asks for more than any plan or person.
+    DEFAULT_PLAN_TIER: 'enterprise',
+    RATE_LIMIT_PER_MEMBER_PER_MINUTE: '10000000',
+    RATE_LIMIT_PER_ADDRESS_PER_MINUTE: '10000000',
     ...(database && {
       DATABASE_URL: database.url,
       DATABASE_ADMIN_URL: database.adminUrl,

@@ -64,7 +64,6 @@ try {
     EMBEDDING_MODEL: 'stub',
     ACCESS_TOKEN_TTL_SECONDS: '3600',
     DEFAULT_PLAN_TIER: 'pro',
-    RATE_LIMIT_PER_MEMBER_PER_MINUTE: '10000000',
     ...(redis && { REDIS_URL: redis }),
   };
   const on = await start('dist/src/main.js', settings);

@@ -44,7 +44,7 @@ describe('parseEnv', () => {
       accessTokenTtl: 900,
       refreshTokenTtl: 2_592_000,
       authRateLimit: 30,
-      rateLimits: { perMember: 600, perAddress: 300 },
+      rateLimits: { perMember: 30_000, perAddress: 300 },
       defaultPlanTier: 'free',
       usageRetentionDays: 90,
       maxUploadBytes: 104_857_600,

@@ -163,7 +163,7 @@ const schema = z.object({
   ACCESS_TOKEN_TTL_SECONDS: integer(15 * 60, 30, 24 * 3600),
   REFRESH_TOKEN_TTL_DAYS: integer(30, 1, 365),
   AUTH_RATE_LIMIT_PER_MINUTE: integer(30, 1, 100_000),
-  RATE_LIMIT_PER_MEMBER_PER_MINUTE: integer(600, 1, 10_000_000),
+  RATE_LIMIT_PER_MEMBER_PER_MINUTE: integer(30_000, 1, 10_000_000),
   RATE_LIMIT_PER_ADDRESS_PER_MINUTE: integer(300, 1, 10_000_000),
   DEFAULT_PLAN_TIER: z
     .enum(['free', 'starter', 'pro', 'enterprise'], 'must be free, starter, pro or enterprise')
