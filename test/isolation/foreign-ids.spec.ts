@@ -161,9 +161,11 @@ describe('a path', () => {
 
 describe('a tenant named beside the path', () => {
   it('in the header or the query is answered as if there were none of that name', async () => {
+    // Which role somebody has is asked after that: one of the least and one of the most will do.
+    const asking = ['owner', 'viewer_readonly', 'stranger', 'API token'];
     for (const route of routes.filter(({ permission }) => permission !== null)) {
-      for (const [who, client] of credentials) {
-        if (who === 'platform admin') continue;
+      for (const who of asking) {
+        const client = credentials.get(who) as Client;
         for (const kind of ['tenant', 'tenant name']) {
           const named = (value: string) => [
             call(client.withHeaders({ 'x-tenant-id': value }), route, b),
