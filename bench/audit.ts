@@ -235,10 +235,10 @@ async function createTenants(): Promise<Tenant[]> {
     GRANT USAGE ON SEQUENCE bench_sequence TO enclave_tenant`);
   const tenants = Array.from({ length: TENANTS }, (_, index) => ({ id: uuidv7(), name: `tenant-${index}` }));
   for (const { id, name } of tenants) {
-    await administration.query('INSERT INTO tenants (id, name, display_name) VALUES ($1, $2, $2)', [
-      id,
-      name,
-    ]);
+    await administration.query(
+      `INSERT INTO tenants (id, name, display_name, plan_tier) VALUES ($1, $2, $2, 'enterprise')`,
+      [id, name],
+    );
     await administration.query(
       `INSERT INTO audit_chains (chain_id, sequence, hash) VALUES ($1, 0, repeat('0', 64))`,
       [id],

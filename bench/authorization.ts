@@ -50,10 +50,10 @@ try {
     const domain = tenantDomain(tenantId);
     const users = BUILT_IN_ROLES.map(() => uuidv7());
     await database.run(async tx => {
-      await tx.query('INSERT INTO tenants (id, name, display_name) VALUES ($1, $2, $2)', [
-        tenantId,
-        `tenant-${i}`,
-      ]);
+      await tx.query(
+        `INSERT INTO tenants (id, name, display_name, plan_tier) VALUES ($1, $2, $2, 'enterprise')`,
+        [tenantId, `tenant-${i}`],
+      );
       for (const [index, role] of BUILT_IN_ROLES.entries()) {
         await authorization.assignRole(tx, users[index] as string, role, domain);
       }

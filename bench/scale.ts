@@ -101,8 +101,8 @@ function insertUsers(prefix: string): string {
 async function fillTenants(dataSource: DataSource, tenants: number): Promise<void> {
   await dataSource.query(insertUsers('person-'), [tenants * MEMBERS_PER_TENANT]);
   await dataSource.query(
-    `INSERT INTO tenants (id, name, display_name, created_at)
-     SELECT gen_random_uuid(), 'tenant-' || n, 'Tenant ' || n, now() - make_interval(secs => n)
+    `INSERT INTO tenants (id, name, display_name, plan_tier, created_at)
+     SELECT gen_random_uuid(), 'tenant-' || n, 'Tenant ' || n, 'enterprise', now() - make_interval(secs => n)
      FROM generate_series(1, $1::int) n`,
     [tenants],
   );
@@ -121,9 +121,10 @@ async function fillTenants(dataSource: DataSource, tenants: number): Promise<voi
 }
 
 async function fillLargeTenant(dataSource: DataSource): Promise<void> {
-  await dataSource.query(`INSERT INTO tenants (id, name, display_name) VALUES (gen_random_uuid(), $1, $1)`, [
-    LARGE,
-  ]);
+  await dataSource.query(
+    `INSERT INTO tenants (id, name, display_name, plan_tier) VALUES (gen_random_uuid(), $1, $1, 'enterprise')`,
+    [LARGE],
+  );
   await dataSource.query(insertUsers('one-of-many-'), [LARGE_MEMBERS]);
   await dataSource.query(
     `CREATE TABLE bench_members AS

@@ -135,10 +135,10 @@ async function fill(target: Installation, embeddingUrl: string): Promise<{ tenan
 
   const addTenant = async (name: string, count: number) => {
     const [tenantId, kbId] = [uuidv7(), uuidv7()];
-    await dataSource.query('INSERT INTO tenants (id, name, display_name) VALUES ($1, $2, $2)', [
-      tenantId,
-      name,
-    ]);
+    await dataSource.query(
+      `INSERT INTO tenants (id, name, display_name, plan_tier) VALUES ($1, $2, $2, 'enterprise')`,
+      [tenantId, name],
+    );
     await dataSource.query(
       `INSERT INTO knowledge_bases (id, tenant_id, name, slug, embedding_model) VALUES ($1, $2, 'Docs', 'docs', 'stub')`,
       [kbId, tenantId],
