@@ -1,12 +1,5 @@
 import { Body, Controller, Get, Headers, Patch, Post, Query, StreamableFile } from '@nestjs/common';
-import {
-  ApiCreatedResponse,
-  ApiHeader,
-  ApiOkResponse,
-  ApiOperation,
-  ApiProduces,
-  ApiTags,
-} from '@nestjs/swagger';
+import { ApiCreatedResponse, ApiOkResponse, ApiOperation, ApiProduces, ApiTags } from '@nestjs/swagger';
 import { v7 as uuidv7 } from 'uuid';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
 import { toPage } from '../../foundation/http/pagination.js';
@@ -55,11 +48,6 @@ export class CreditsController {
 
   @Post()
   @RequirePermission('platform:tenants')
-  @ApiHeader({
-    name: 'Idempotency-Key',
-    required: false,
-    description: 'The same key again changes nothing',
-  })
   @ApiOperation({
     summary: 'Grant credits, or adjust the balance',
     description:

@@ -1,6 +1,7 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { onEnd } from '../../foundation/http/request-lifecycle.js';
 import { tellAllowances } from '../../foundation/rate-limits/rate-limit-headers.js';
 import { type Permission, domainKind } from '../authorization/permissions.js';
 import { ACCESS, type Access } from '../authorization/require-permission.js';
@@ -32,11 +33,12 @@ export class CallLimitsGuard implements CanActivate {
     if (!kind || !named || this.actsForPlatform()) return true;
     const tenant = await this.directory.find(named.id);
     if (!tenant) return true;
-    const reply = execution.switchToHttp().getResponse<FastifyReply>();
+    const http = execution.switchToHttp();
+    const reply = http.getResponse<FastifyReply>();
     const { allowances, refusal, leave } = await this.limits.admit(tenant, kind);
     tellAllowances(reply, allowances);
     if (refusal) throw refusal;
-    if (leave) onEnd(reply, leave);
+    if (leave) onEnd(http.getRequest<FastifyRequest>(), reply, leave);
     return true;
   }
 
@@ -57,10 +59,4 @@ export class CallLimitsGuard implements CanActivate {
     }
     return kind;
   }
-}
-
-/** Of an answer that was not read to its end there is no other sign. */
-function onEnd(reply: FastifyReply, work: () => void): void {
-  if (reply.raw.closed || reply.raw.destroyed) work();
-  else reply.raw.once('close', work);
 }

@@ -1,6 +1,7 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { onEnd } from '../../foundation/http/request-lifecycle.js';
 import { type Permission, domainKind, isKbPermission } from '../authorization/permissions.js';
 import { ACCESS, type Access } from '../authorization/require-permission.js';
 import { TenantContext } from '../tenancy/tenant-context.js';
@@ -33,9 +34,7 @@ export class UsageGuard implements CanActivate {
       const status = reply.raw.writableFinished ? reply.statusCode : CLIENT_GONE;
       meter.end(status < 400 ? 'success' : 'failure', { status, durationMs: reply.elapsedTime });
     };
-    // Whoever has gone while the guards were asked has ended the request already.
-    if (reply.raw.closed || reply.raw.destroyed) ended();
-    else http.getRequest<FastifyRequest>().endings.push(ended);
+    onEnd(http.getRequest<FastifyRequest>(), reply, ended);
     return true;
   }
 

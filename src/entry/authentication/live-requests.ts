@@ -15,6 +15,7 @@ import { USER_TOPIC } from '../../features/users/user-sessions.service.js';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import { sendProblem } from '../../foundation/http/problem.filter.js';
 import { Problem } from '../../foundation/http/problem.js';
+import { onEnd } from '../../foundation/http/request-lifecycle.js';
 import { apiTokenOf } from './api-token-header.js';
 import { SESSION_TOPIC, SessionsService } from './sessions.service.js';
 
@@ -81,7 +82,7 @@ export class LiveRequests implements OnModuleInit {
   /** Watches over a request from here to the end of its answer. */
   watch(live: LiveRequest): void {
     this.live.add(live);
-    live.reply.raw.once('close', () => this.live.delete(live));
+    onEnd(live.request, live.reply, () => this.live.delete(live));
   }
 
   private askAgain(concerned: (live: LiveRequest) => boolean): void {

@@ -8,12 +8,10 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Aborts when the client goes away or the request has taken too long. */
     abort: AbortController;
-    /** Called once the request has ended, however it did: its answer was sent, or the client went away. */
+    /** Called once the request has ended: see {@link onEnd}. */
     endings: Array<() => void>;
   }
 }
-
-const MOST_LISTENERS = 30;
 
 /** What to say of a request in its log line, beyond what the request itself tells. */
 export type LogFields = (request: FastifyRequest) => Record<string, unknown>;
@@ -23,6 +21,12 @@ export const RequestSignal = createParamDecorator(
   (_: unknown, context: ExecutionContext): AbortSignal =>
     context.switchToHttp().getRequest<FastifyRequest>().abort.signal,
 );
+
+/** Calls `work` once the request has ended, however it did: at once where it has, because whoever asked is gone. */
+export function onEnd(request: FastifyRequest, reply: FastifyReply, work: () => void): void {
+  if (reply.raw.closed || reply.raw.destroyed) work();
+  else request.endings.push(work);
+}
 
 /**
  * What every request gets: an id, an end (a time limit, a client that left, a server that drains) and a log line.
@@ -60,8 +64,6 @@ export function manageRequests(
       sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
       request.abort.abort(new Problem(503, 'timeout', 'The request took too long.'));
     }, options.timeout);
-    // Guards, streams and plugins each want to know of the end of one answer; ten are none too many.
-    reply.raw.setMaxListeners(MOST_LISTENERS);
     reply.raw.once('close', () => {
       clearTimeout(timer);
       if (!reply.raw.writableFinished)
