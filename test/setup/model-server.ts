@@ -126,8 +126,9 @@ export async function startModelServer(options: ModelServerOptions = {}): Promis
     else if (route === 'POST /v1/chat/completions') requests.chat++;
     else if (route === 'GET /v1/models') requests.models++;
 
-    if (server.latency > 0) await delay(server.latency);
+    // A request that came before, and waits, leaves the fault to the one that it is for.
     const fault = faults.shift();
+    if (server.latency > 0) await delay(server.latency);
     if (fault) return fail(response, fault);
     if (route === 'POST /v1/embeddings') return embeddings(body as EmbeddingsRequest, response);
     if (route === 'POST /v1/chat/completions') return chat(body as ChatRequest, response);
