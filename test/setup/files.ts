@@ -1,4 +1,5 @@
 import JSZip from 'jszip';
+import { deflateSync } from 'node:zlib';
 
 /** A PDF (ISO 32000-1) with one line of text a page. */
 export function pdfOf(lines: string[], trailer = ''): Buffer {
@@ -27,6 +28,58 @@ export function pdfOf(lines: string[], trailer = ''): Buffer {
   file += `xref\n0 ${size}\n0000000000 65535 f \n${offsets.join('')}`;
   file += `trailer\n<< /Size ${size} /Root 1 0 R ${trailer} >>\nstartxref\n${xref}\n%%EOF\n`;
   return Buffer.from(file, 'latin1');
+}
+
+/** A PDF of pages with a line of text, or, for null, nothing but a picture over the whole page, as scanners make them. */
+export function scannedPdfOf(pages: Array<string | null>): Buffer {
+  const [width, height] = [620, 800];
+  const pixels = Buffer.alloc(width * height, 255);
+  // Bars, in the place of lines of writing.
+  for (let y = 100; y < 700; y += 40) pixels.fill(0, y * width + 60, y * width + 560);
+  const image = deflateSync(pixels);
+  const objects: Buffer[] = [
+    Buffer.from('<< /Type /Catalog /Pages 2 0 R >>'),
+    Buffer.from(
+      `<< /Type /Pages /Kids [${pages.map((_, index) => `${5 + index * 2} 0 R`).join(' ')}] /Count ${pages.length} >>`,
+    ),
+    Buffer.from('<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>'),
+    Buffer.concat([
+      Buffer.from(
+        `<< /Type /XObject /Subtype /Image /Width ${width} /Height ${height} /ColorSpace /DeviceGray ` +
+          `/BitsPerComponent 8 /Filter /FlateDecode /Length ${image.length} >>\nstream\n`,
+      ),
+      image,
+      Buffer.from('\nendstream'),
+    ]),
+  ];
+  for (const [index, line] of pages.entries()) {
+    const content =
+      line === null ? 'q 612 0 0 792 0 0 cm /Im1 Do Q' : `BT /F1 12 Tf 72 720 Td (${line}) Tj ET`;
+    objects.push(
+      Buffer.from(
+        '<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources << /Font << /F1 3 0 R >> ' +
+          `/XObject << /Im1 4 0 R >> >> /Contents ${6 + index * 2} 0 R >>`,
+      ),
+      Buffer.from(`<< /Length ${content.length} >>\nstream\n${content}\nendstream`),
+    );
+  }
+  const parts = [Buffer.from('%PDF-1.4\n%\xe2\xe3\xcf\xd3\n', 'latin1')];
+  let position = parts[0]!.length;
+  const offsets = objects.map((object, index) => {
+    const part = Buffer.concat([Buffer.from(`${index + 1} 0 obj\n`), object, Buffer.from('\nendobj\n')]);
+    const entry = `${String(position).padStart(10, '0')} 00000 n \n`;
+    parts.push(part);
+    position += part.length;
+    return entry;
+  });
+  const size = objects.length + 1;
+  parts.push(
+    Buffer.from(
+      `xref\n0 ${size}\n0000000000 65535 f \n${offsets.join('')}trailer\n<< /Size ${size} /Root 1 0 R >>\n` +
+        `startxref\n${position}\n%%EOF\n`,
+    ),
+  );
+  return Buffer.concat(parts);
 }
 
 /** A PDF that opens only with a password (7.6.3). */

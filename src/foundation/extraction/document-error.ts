@@ -6,7 +6,9 @@ export type DocumentErrorCode =
   | 'encrypted'
   | 'no_text'
   | 'too_large'
-  | 'timeout';
+  | 'timeout'
+  | 'duplicate_document'
+  | 'type_not_allowed';
 
 /**
  * A fault of the file itself: trying again with the same content fails again.

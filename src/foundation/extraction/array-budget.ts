@@ -10,7 +10,7 @@ export class ArrayBudget {
 
   /** @param limit bytes, freed ones included, between one refill and the next */
   constructor(limit: number) {
-    globalThis.Uint8Array = new Proxy(this.original, {
+    const counted: Uint8ArrayConstructor = new Proxy(this.original, {
       construct: (target, args: unknown[], newTarget) => {
         const [length] = args;
         if (typeof length === 'number') {
@@ -20,14 +20,21 @@ export class ArrayBudget {
           }
           this.used += length;
         }
-        return Reflect.construct(target, args, newTarget) as Uint8Array;
+        // With the proxy for newTarget every array would have a hidden class of its own, and no code stay optimised.
+        return Reflect.construct(target, args, newTarget === counted ? target : newTarget) as Uint8Array;
       },
     });
+    globalThis.Uint8Array = counted;
   }
 
   /** Whether an allocation was refused; parsers may have swallowed its RangeError. */
   get exhausted(): boolean {
     return this.refused;
+  }
+
+  /** Bytes since the last refill. */
+  get usedBytes(): number {
+    return this.used;
   }
 
   refill(): void {

@@ -2,11 +2,17 @@ import { randomBytes } from 'node:crypto';
 import JSZip from 'jszip';
 import { describe, expect, it } from 'vitest';
 import { DocumentError } from './document-error.js';
-import { decodeText, detectType, DOCX, type DocumentSource } from './document-type.js';
+import { detectType, type DocumentSource } from './document-type.js';
+import { decodeText } from './text-encoding.js';
+import { DOCX, EPUB, ODT, PPTX, XLSX, ZIP } from './zip-type.js';
 
 const PNG = Buffer.from(
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==',
   'base64',
+);
+/** MPEG-1 layer 3, 128 kbit/s, 44.1 kHz: two frames of silence. */
+const MP3 = Buffer.concat(
+  Array.from({ length: 2 }, () => Buffer.concat([Buffer.from('fffb9064', 'hex'), Buffer.alloc(413)])),
 );
 const OLE = Buffer.concat([Buffer.from('d0cf11e0a1b11ae1', 'hex'), Buffer.alloc(1024)]);
 const utf16 = (text: string) => Buffer.from(`\uFEFF${text}`, 'utf16le');
@@ -76,7 +82,31 @@ describe('detectType', () => {
       { declaredMimeType: 'application/octet-stream' },
       'application/pdf',
     ],
-    ['a CSV', Buffer.from('a,b\n1,2\n'), { fileName: 'a.csv', declaredMimeType: 'text/csv' }, 'text/plain'],
+    ['a table by its name', Buffer.from('a,b\n1,2\n'), { fileName: 'a.csv' }, 'text/csv'],
+    ['a table by its declaration', Buffer.from('a\n1\n'), { declaredMimeType: 'text/csv' }, 'text/csv'],
+    ['a table by its content', Buffer.from('a;b;c\n'.repeat(6)), { fileName: 'a.txt' }, 'text/csv'],
+    [
+      'a table with tabs',
+      Buffer.from('a\tb'),
+      { fileName: 'a.TSV', declaredMimeType: 'application/octet-stream' },
+      'text/tab-separated-values',
+    ],
+    ['a log with commas', Buffer.from('a,b,c\n'.repeat(6)), { fileName: 'a.log' }, 'text/plain'],
+    ['JSON by its content', Buffer.from(' {"a": [1, {"b": null}]}'), {}, 'application/json'],
+    ['the beginning of JSON', Buffer.from(`[${'{"a": 1}, '.repeat(1000)}`), {}, 'application/json'],
+    ['broken JSON by its name', Buffer.from('{"a": '), { fileName: 'a.json' }, 'application/json'],
+    ['broken JSON without a name', Buffer.from('{"a": '), {}, 'text/plain'],
+    [
+      'JSON Lines by their content',
+      Buffer.from('{"a": 1}\n{"a": 2}'),
+      { fileName: 'a.json' },
+      'application/x-ndjson',
+    ],
+    ['JSON Lines by their name', Buffer.from('{"a": 1}\n'), { fileName: 'a.ndjson' }, 'application/x-ndjson'],
+    ['JSON in a script', Buffer.from('{"a": 1}'), { fileName: 'a.js' }, 'text/plain'],
+    ['UTF-16 without a mark', utf16('Hello everyone').subarray(2), { fileName: 'a.txt' }, 'text/plain'],
+    ['an empty archive', Buffer.from(`504b0506${'00'.repeat(18)}`, 'hex'), { fileName: 'a.zip' }, ZIP],
+    ['an archive', Buffer.from('504b0304140000000000', 'hex'), { fileName: 'a.zip' }, ZIP],
   ])('accepts %s', async (_, content, source, expected) => {
     expect(await detectType(content, source)).toBe(expected);
   });
@@ -108,7 +138,13 @@ describe('detectType', () => {
     ['NUL bytes named .txt', Buffer.from('a\0b\0c\0'), { fileName: 'a.txt' }, 'type_mismatch'],
     ['NUL bytes without a name', Buffer.from('a\0b\0c\0'), {}, 'unsupported_type'],
     ['a PNG', PNG, { fileName: 'a.png', declaredMimeType: 'image/png' }, 'unsupported_type'],
-    ['a zip', Buffer.from('504b0304140000000000', 'hex'), { fileName: 'a.zip' }, 'unsupported_type'],
+    ['a recording', MP3, { fileName: 'a.mp3' }, 'unsupported_type'],
+    ['a recording named .txt', MP3, { fileName: 'a.txt' }, 'type_mismatch'],
+    ['text named .zip', Buffer.from('Not an archive'), { fileName: 'a.zip' }, 'type_mismatch'],
+    ['text named .mp3', Buffer.from('Not a recording'), { fileName: 'a.mp3' }, 'type_mismatch'],
+    ['an old .xls', OLE, { fileName: 'a.xls' }, 'unsupported_type'],
+    ['an OLE container named .xlsx', OLE, { fileName: 'a.xlsx' }, 'encrypted'],
+    ['an OLE container named .odt', OLE, { fileName: 'a.odt' }, 'type_mismatch'],
     ['RTF', Buffer.from('{\\rtf1 Hello}'), { fileName: 'a.rtf' }, 'unsupported_type'],
     ['an old .doc', OLE, { fileName: 'a.doc' }, 'unsupported_type'],
     ['an OLE container named .docx', OLE, { fileName: 'a.docx' }, 'encrypted'],
@@ -120,6 +156,47 @@ describe('detectType', () => {
     ],
   ])('refuses %s', async (_, content, source, expected) => {
     expect(await codeOf(content, source)).toBe(expected);
+  });
+
+  it.each<[string, string[], string | null]>([
+    ['docx', ['[Content_Types].xml', '_rels/.rels', 'word/document.xml'], DOCX],
+    ['pptx', ['[Content_Types].xml', 'docProps/app.xml', 'ppt/presentation.xml'], PPTX],
+    ['xlsx', ['_rels/.rels', 'xl/workbook.xml', '[Content_Types].xml'], XLSX],
+    ['docx of which the sign comes last', ['word/numbering.xml', 'word/document.xml'], DOCX],
+    ['epub without its sign', ['META-INF/container.xml', 'OEBPS/content.opf'], EPUB],
+    ['zip', ['notes.txt', 'words/list.txt'], ZIP],
+    ['xlsb', ['[Content_Types].xml', 'xl/workbook.bin'], null],
+  ])('knows what a zip file is by its entries: %s', async (_, names, expected) => {
+    const zip = new JSZip();
+    for (const name of names) zip.file(name, randomBytes(300), { createFolders: false });
+    for (const streamFiles of [false, true]) {
+      const content = await zip.generateAsync({ type: 'nodebuffer', compression: 'DEFLATE', streamFiles });
+      if (expected) expect(await detectType(content)).toBe(expected);
+      else expect(await codeOf(content)).toBe('unsupported_type');
+    }
+  });
+
+  it.each([
+    ['application/vnd.oasis.opendocument.text', ODT],
+    ['application/epub+zip', EPUB],
+    ['application/vnd.oasis.opendocument.spreadsheet', null],
+  ])('knows a zip file by what it calls itself: %s', async (type, expected) => {
+    const zip = new JSZip().file('mimetype', type, { compression: 'STORE' }).file('content.xml', '<a/>');
+    const content = await zip.generateAsync({ type: 'nodebuffer', compression: 'DEFLATE' });
+    if (expected) expect(await detectType(content)).toBe(expected);
+    else expect(await codeOf(content, { fileName: 'a.ods' })).toBe('unsupported_type');
+  });
+
+  it('lets pictures and recordings through where somebody reads them', async () => {
+    const asked: string[] = [];
+    const alsoReadable = (mimeType: string) => {
+      asked.push(mimeType);
+      return mimeType === 'audio/mpeg';
+    };
+    expect(await detectType(MP3, { fileName: 'a.mp3' }, { alsoReadable })).toBe('audio/mpeg');
+    await expect(detectType(PNG, { fileName: 'a.png' }, { alsoReadable })).rejects.toThrow(/VISION_BASE_URL/);
+    await expect(detectType(MP3, {}, {})).rejects.toThrow(/TRANSCRIPTION_BASE_URL/);
+    expect(asked).toEqual(['audio/mpeg', 'image/png']);
   });
 
   it('says what is wrong in a sentence', async () => {
