@@ -2,7 +2,11 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import { BackgroundJobs } from './background-jobs.service.js';
 import { JobRunner } from './job-runner.service.js';
 import { JobsController } from './jobs.controller.js';
+import { JobSources } from './job-sources.js';
+import { JobStreams } from './job-streams.service.js';
+import { JobWatch } from './job-watch.service.js';
 import { JobsRepository } from './jobs.repository.js';
+import { JobsService } from './jobs.service.js';
 
 @Module({})
 export class BackgroundJobsModule {
@@ -12,8 +16,16 @@ export class BackgroundJobsModule {
       module: BackgroundJobsModule,
       global: true,
       controllers: [JobsController],
-      providers: [BackgroundJobs, JobsRepository, ...(work ? [JobRunner] : [])],
-      exports: [BackgroundJobs],
+      providers: [
+        BackgroundJobs,
+        JobsService,
+        JobSources,
+        JobWatch,
+        JobStreams,
+        JobsRepository,
+        ...(work ? [JobRunner] : []),
+      ],
+      exports: [BackgroundJobs, JobSources],
     };
   }
 }

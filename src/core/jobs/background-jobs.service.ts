@@ -5,11 +5,14 @@ import { afterCommit, type Tx } from '../../foundation/database/transaction.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
 import type { JobQueue } from '../../foundation/jobs/job-queue.js';
-import { AuthorizationService } from '../authorization/authorization.service.js';
-import { PLATFORM_DOMAIN, type Permission, tenantDomain } from '../authorization/permissions.js';
+import type { Permission } from '../authorization/permissions.js';
 import { PlatformDatabase } from '../tenancy/platform-database.js';
-import { TenantContext } from '../tenancy/tenant-context.js';
-import { type Job, JobsRepository, type SealedPayload } from './jobs.repository.js';
+import { type Actor, TenantContext } from '../tenancy/tenant-context.js';
+import { TenantDirectory } from '../tenancy/tenant-directory.js';
+import { JobSources } from './job-sources.js';
+import { type Job, type JobChildren, JobsRepository, type SealedPayload } from './jobs.repository.js';
+
+export type { JobChildren } from './jobs.repository.js';
 
 export const JOBS_QUEUE = 'jobs';
 export const OUTBOUND_JOBS_QUEUE = 'outbound-jobs';
@@ -30,6 +33,14 @@ export interface NewJob {
   payload: unknown;
   tenantId: string | null;
   permission?: Permission;
+}
+
+/** A job that nobody works on any more, and who has stopped it. */
+export interface CancelledJob {
+  id: string;
+  kind: string;
+  tenantId: string | null;
+  actor: Actor;
 }
 
 /** What a handler is given, and how it says how far it is. */
@@ -56,6 +67,19 @@ export interface JobDefinition<Payload> {
   lane?: Lane;
   /** Its row goes an hour after it has ended: what came of it stands elsewhere. */
   brief?: boolean;
+  /**
+   * The children of jobs of this kind: such a job counts as running until all of them have ended, and has succeeded then,
+   * with the failures among them as counts. Asked for many at once, often, and in a transaction of the platform.
+   *
+   * @returns by the job's id; missing for one without children
+   */
+  children?(tx: Tx, jobIds: readonly string[]): Promise<ReadonlyMap<string, JobChildren>>;
+  /**
+   * Lets jobs of this kind be cancelled: ends those children that have not ended. As the system in the job's tenant, after
+   * the job itself was cancelled; called again once its worker has let go of it, for children made meanwhile. No
+   * transaction is open.
+   */
+  cancel?(job: { id: string; tenantId: string | null }): Promise<void>;
   /** What it returns becomes the result of the job. @throws JobError for a fault that stays, JobRetry for one that passes */
   run(job: JobRun<Payload>): Promise<unknown>;
 }
@@ -98,7 +122,8 @@ export class BackgroundJobs {
   constructor(
     private readonly context: TenantContext,
     private readonly database: PlatformDatabase,
-    private readonly authorization: AuthorizationService,
+    private readonly directory: TenantDirectory,
+    private readonly sources: JobSources,
     private readonly repository: JobsRepository,
     private readonly box: SealedBox,
     @InjectJobQueue(JOBS_QUEUE) private readonly queue: JobQueue<JobCall>,
@@ -159,9 +184,22 @@ export class BackgroundJobs {
 
   /** @throws Problem 404 where there is no such job, or none that the principal may see */
   async get(id: string): Promise<Job> {
-    const job = await this.database.run(tx => this.repository.find(tx, id));
-    if (!job || !(await this.maySee(job))) throw Problem.notFound('job');
+    const job = await this.sources.find(id);
+    if (!job) throw Problem.notFound('job');
     return job;
+  }
+
+  /** Ends what a job that was cancelled has put to work. @param job.actor on whose behalf */
+  async cancelChildren({ id, kind, tenantId, actor }: CancelledJob): Promise<void> {
+    const definition = this.definitions.get(kind);
+    const tenant = tenantId ? await this.directory.find(tenantId) : null;
+    // What belongs to a tenant that is being erased goes with it.
+    if (!definition?.cancel || (tenantId && !tenant)) return;
+    await this.context.runAsSystem(
+      tenant,
+      () => definition.cancel?.({ id, tenantId }) ?? Promise.resolve(),
+      actor,
+    );
   }
 
   openPayload(id: string, sealed: Buffer): unknown {
@@ -201,24 +239,5 @@ export class BackgroundJobs {
     queue.add(callId, { jobId, ...(takeOver && { takeOver }) }, { delay }).catch((error: Error) => {
       this.logger.warn(`A job waits for the next look through the queue: ${error.message}`);
     });
-  }
-
-  private async maySee(job: Job): Promise<boolean> {
-    const { principal, subject, userId } = this.context;
-    // A token sees what it has asked for itself; its creator may have asked for more.
-    const own =
-      principal.kind === 'api_token' ? job.actor.id === principal.tokenId : job.createdBy === userId;
-    if (job.tenantId) {
-      const domain = tenantDomain(job.tenantId);
-      // Whoever has left the tenant has left its jobs.
-      const { member } = await this.authorization.accessOf(subject, job.tenantId);
-      if (own && member) return true;
-      return job.permission !== null && this.authorization.can(subject, domain, job.permission as Permission);
-    }
-    if (own) return true;
-    return (
-      job.permission !== null &&
-      this.authorization.can(subject, PLATFORM_DOMAIN, job.permission as Permission)
-    );
   }
 }

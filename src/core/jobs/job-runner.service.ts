@@ -28,8 +28,8 @@ const MOST_AT_ONCE = 1_000;
 const HEARTBEAT_MS = 5_000;
 const GRACE_MS = 10_000;
 /** Jobs that one process works on at a time: most of them wait for something. */
-const CONCURRENCY = 4;
-const OUTBOUND_CONCURRENCY = 16;
+export const JOB_SLOTS = 4;
+export const OUTBOUND_JOB_SLOTS = 16;
 /** Jobs of one kind that are worked on for one tenant at a time, in all processes, where they wait for other people's servers. */
 const OUTBOUND_PER_TENANT = 4;
 
@@ -52,8 +52,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   ) {}
 
   async onApplicationBootstrap(): Promise<void> {
-    this.process(this.queue, CONCURRENCY, null);
-    this.process(this.outboundQueue, OUTBOUND_CONCURRENCY, OUTBOUND_PER_TENANT);
+    this.process(this.queue, JOB_SLOTS, null);
+    this.process(this.outboundQueue, OUTBOUND_JOB_SLOTS, OUTBOUND_PER_TENANT);
     await this.look(this.env.database.mode === 'embedded');
     this.schedule();
   }
@@ -146,7 +146,15 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     } finally {
       clearInterval(timer);
     }
+    await this.endChildrenOfCancelled(job);
     return job;
+  }
+
+  /** Those that this worker has made after somebody had cancelled the job, and before it heard of that. */
+  private async endChildrenOfCancelled(job: ClaimedJob): Promise<void> {
+    if (!this.jobs.definitionOf(job.kind)?.cancel) return;
+    const now = await this.database.run(tx => this.repository.find(tx, job.id));
+    if (now?.status === 'cancelled') await this.jobs.cancelChildren(job);
   }
 
   private async work(

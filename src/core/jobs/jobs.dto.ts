@@ -10,6 +10,17 @@ export const jobSchema = z
     progress: z.number().describe('0 to 1'),
     stage: z.string().nullable(),
     error: z.object({ code: z.string(), message: z.string() }).nullable(),
+    children: z
+      .object({
+        total: z.int(),
+        queued: z.int(),
+        processing: z.int(),
+        ready: z.int(),
+        failed: z.int(),
+        cancelled: z.int(),
+      })
+      .optional()
+      .describe('Where what it has put to work stands: the job is running until all of it has ended'),
     result: z.json().nullable().describe('What came of it; depends on the kind of job'),
     created_by: z.uuid().nullable(),
     created_at: z.iso.datetime(),
@@ -24,12 +35,13 @@ export function toJob(job: Job): z.infer<typeof jobSchema> {
     tenant_id: job.tenantId,
     kind: job.kind,
     status: job.status,
-    progress: job.progress,
+    progress: Math.round(job.progress * 1000) / 1000,
     stage: job.stage,
     error:
       job.errorCode && job.status !== 'succeeded'
         ? { code: job.errorCode, message: job.errorMessage ?? '' }
         : null,
+    ...(job.children && { children: job.children }),
     result: job.result as z.infer<typeof jobSchema>['result'],
     created_by: job.createdBy,
     created_at: job.createdAt.toISOString(),

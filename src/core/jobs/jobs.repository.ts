@@ -4,6 +4,16 @@ import type { Actor } from '../tenancy/tenant-context.js';
 
 export const JOB_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 
+/** How many of a job's children stand where: they are what it has put to work, and go on when its own run has ended. */
+export interface JobChildren {
+  total: number;
+  queued: number;
+  processing: number;
+  ready: number;
+  failed: number;
+  cancelled: number;
+}
+
 /** A row of the table `jobs`, as anybody may see it who may see the job. */
 export interface Job {
   id: string;
@@ -23,6 +33,8 @@ export interface Job {
   createdAt: Date;
   updatedAt: Date;
   finishedAt: Date | null;
+  /** Of kinds that have any. */
+  children?: JobChildren;
 }
 
 export interface SealedPayload {
@@ -88,6 +100,29 @@ export class JobsRepository {
   async find(tx: Tx, id: string): Promise<Job | null> {
     const rows: Job[] = await tx.query(`SELECT ${COLUMNS} FROM jobs WHERE id = $1`, [id]);
     return rows[0] ?? null;
+  }
+
+  /** Of those jobs that are there, something that becomes another whenever they change. */
+  listChanges(tx: Tx, ids: readonly string[]): Promise<Array<{ id: string; kind: string; mark: string }>> {
+    return tx.query(
+      `SELECT id, kind, status || ' ' || updated_at::text AS mark FROM jobs WHERE id = ANY ($1::uuid[])`,
+      [ids],
+    );
+  }
+
+  /**
+   * Ends a job, and takes it from its worker. One that has done its own part may have children left.
+   *
+   * @returns false where it had ended otherwise
+   */
+  async cancel(tx: Tx, id: string): Promise<boolean> {
+    const [rows]: [unknown[]] = await tx.query(
+      `UPDATE jobs SET status = 'cancelled', stage = NULL, payload = NULL, error_code = NULL, error_message = NULL,
+              lease_owner = NULL, lease_expires_at = NULL, finished_at = now(), updated_at = now()
+       WHERE id = $1 AND status IN ('queued', 'running', 'succeeded') RETURNING id`,
+      [id],
+    );
+    return rows.length === 1;
   }
 
   /**

@@ -54,6 +54,25 @@ describe('InProcessQueue', () => {
     endAll();
   });
 
+  it('wakes somebody up once for as many calls as wait, and again once that one has begun', async () => {
+    const queue = createQueue();
+    const { started, handler, endAll } = heldHandler();
+    queue.process(1, handler);
+    for (let call = 0; call < 3; call++) await queue.wake('look');
+    await vi.waitFor(() => expect(started).toHaveLength(1));
+    for (let call = 0; call < 3; call++) await queue.wake('look');
+    endAll();
+    await vi.waitFor(() => expect(started).toHaveLength(2));
+    endAll();
+    const added = performance.now();
+    for (let call = 0; call < 3; call++) await queue.wake('look', { delay: 50 });
+    await vi.waitFor(() => expect(started).toHaveLength(3), { timeout: 2_000 });
+    expect(performance.now() - added).toBeGreaterThanOrEqual(49);
+    endAll();
+    await sleep(20);
+    expect(started).toHaveLength(3);
+  });
+
   it('takes the smaller priority first, and keeps the order within one', async () => {
     const queue = createQueue();
     const { started, handler, endAll } = heldHandler();

@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import PQueue from 'p-queue';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { JobHandler, JobOptions, JobQueue } from './job-queue.js';
+import type { JobHandler, JobOptions, JobQueue, QueueCounts } from './job-queue.js';
 import { RunningJobs } from './running-jobs.js';
 
 /** Jobs of a single process, in its memory. */
@@ -19,6 +19,12 @@ export class InProcessQueue<Data> implements JobQueue<Data> {
     void this.work(id, data, delay, priority);
   }
 
+  async wake(data: Data, { delay = 0 }: Pick<JobOptions, 'delay'> = {}): Promise<void> {
+    const second = Math.ceil((Date.now() + delay) / 1000);
+    if (delay > 0) await this.add(`at-${second}`, data, { delay: second * 1000 - Date.now() });
+    else await this.add('now', data);
+  }
+
   process(concurrency: number, handler: JobHandler<Data>): void {
     this.queue.concurrency = concurrency;
     this.handler = handler;
@@ -32,6 +38,13 @@ export class InProcessQueue<Data> implements JobQueue<Data> {
 
   isHealthy(): Promise<boolean> {
     return Promise.resolve(!this.closing.signal.aborted);
+  }
+
+  counts(): Promise<QueueCounts> {
+    const [waiting, active] = [this.queue.size, this.queue.pending];
+    // Those that have begun are not among the known any more.
+    const delayed = Math.max(this.known.size - waiting, 0);
+    return Promise.resolve({ waiting, active, delayed, workers: this.handler ? 1 : 0 });
   }
 
   private async work(id: string, data: Data, delay: number, priority: number): Promise<void> {
