@@ -173,7 +173,8 @@ export async function startModelServer(options: ModelServerOptions = {}): Promis
   return server;
 }
 
-function fail(response: ServerResponse, fault: Fault): void {
+/** Answers a request with a fault. */
+export function fail(response: ServerResponse, fault: Fault): void {
   if ('reset' in fault) {
     response.destroy();
   } else if ('hang' in fault) {

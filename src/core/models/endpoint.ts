@@ -1,23 +1,28 @@
 import { request } from 'undici';
 import type { ModelEndpoint } from '../../foundation/config/env.js';
 import { ModelError } from './model.js';
+import { beforeRetry, toModelError } from './model-fault.js';
+import { readAtMost } from './remote-service.js';
 
 const PROBE_TIMEOUT = 3_000;
 
 /** Milliseconds for which a call that succeeded proves that the endpoint is up. */
 const SUCCESS_VALID_FOR = 30_000;
 
-/** The longest `Retry-After` that is waited for here; a caller that can wait longer tries again itself. */
-const MAX_RETRY_AFTER = 20_000;
+/** Bytes of the largest answer that is read: more than any batch of vectors takes. */
+const MAX_ANSWER = 64 * 1024 * 1024;
 
 /** An OpenAI-compatible server: how langchain's clients reach it, what its failures mean, whether it is up. */
 export class Endpoint {
+  readonly #subject: string;
   #succeededAt = -Infinity;
 
   constructor(
-    private readonly kind: 'embedding' | 'chat',
+    kind: 'embedding' | 'chat' | 'vision',
     private readonly settings: ModelEndpoint,
-  ) {}
+  ) {
+    this.#subject = `The ${kind} endpoint`;
+  }
 
   /**
    * Fields that langchain's OpenAI classes have in common.
@@ -29,7 +34,7 @@ export class Endpoint {
       model: this.settings.model,
       // The client refuses to be made without a key; servers that need none ignore it.
       apiKey: this.settings.apiKey || 'none',
-      onFailedAttempt: (error: unknown) => this.#onFailedAttempt(error),
+      onFailedAttempt: (error: unknown) => beforeRetry(this.#subject, error),
       configuration: {
         baseURL: this.settings.baseUrl,
         // Null keeps the client from reading OPENAI_ORG_ID and OPENAI_PROJECT_ID, `off` from printing bodies.
@@ -51,7 +56,7 @@ export class Endpoint {
       if (signal?.aborted) throw signal.reason;
       // The next health check asks again.
       this.#succeededAt = -Infinity;
-      throw this.#translate(error);
+      throw toModelError(this.#subject, error);
     }
   }
 
@@ -73,44 +78,7 @@ export class Endpoint {
 
   /** An answer that is no answer. */
   malformed(what: string): ModelError {
-    return new ModelError('model_rejected', `The ${this.kind} endpoint ${what}.`, false);
-  }
-
-  /** Called by langchain's retry loop, which goes on (1 s, 2 s … with jitter) unless this throws. */
-  async #onFailedAttempt(error: unknown): Promise<void> {
-    const { code, retryable } = this.#translate(error);
-    // Whoever waited for one whole timeout does not want to wait for another.
-    if (!retryable || code === 'model_timeout') throw error;
-    const retryAfter = header(error, 'retry-after');
-    if (retryAfter === null) return;
-    const { parseRetryAfterMs } = await import('@langchain/core/utils/async_caller');
-    const delay = parseRetryAfterMs(retryAfter);
-    if (delay === undefined) return;
-    if (delay > MAX_RETRY_AFTER) throw error;
-    Object.assign(error as Error, { retryAfterMs: delay });
-  }
-
-  /** What langchain, the OpenAI client or fetch threw, without its text: it may quote the key or the request. */
-  #translate(error: unknown): ModelError {
-    if (error instanceof ModelError) return error;
-    const subject = `The ${this.kind} endpoint`;
-    const status = property(error, 'status');
-    if (typeof status === 'number') {
-      // OpenAI says 429 also when the account is out of money, which waiting does not mend.
-      const exhausted = property(error, 'code') === 'insufficient_quota';
-      const passing = !exhausted && (status === 408 || status === 429 || status >= 500);
-      return new ModelError(
-        passing ? 'model_unavailable' : 'model_rejected',
-        `${subject} answered ${status}${HINTS[status] ?? ''}.`,
-        passing,
-      );
-    }
-    if (error instanceof Error && error.name === 'TimeoutError') {
-      return new ModelError('model_timeout', `${subject} did not answer in time.`, true);
-    }
-    const code = connectionCode(error);
-    if (code) return new ModelError('model_unavailable', `${subject} could not be reached (${code}).`, true);
-    return this.malformed('gave an answer that is not in the OpenAI format');
+    return new ModelError('model_rejected', `${this.#subject} ${what}.`, false);
   }
 }
 
@@ -136,7 +104,7 @@ async function fetchWhole(
       body: init.body as string | null | undefined,
       signal: controller.signal,
     });
-    const body = await answer.body.arrayBuffer();
+    const body = await readAtMost(answer.body, MAX_ANSWER);
     return new Response(BODILESS.has(answer.statusCode) ? null : body, {
       status: answer.statusCode,
       headers: Object.entries(answer.headers).map(([name, value]): [string, string] => [name, String(value)]),
@@ -149,33 +117,3 @@ async function fetchWhole(
 
 /** Statuses with which a `Response` refuses a body. */
 const BODILESS = new Set([204, 205, 304]);
-
-const HINTS: Record<number, string> = {
-  401: ': its API key is missing or wrong',
-  403: ': its API key may not use the model',
-  404: ': the base URL or the name of the model is wrong',
-  413: ': the text is too long for the model',
-  429: ': too many requests',
-};
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
-}
-
-function header(error: unknown, name: string): string | null {
-  const headers = property(error, 'headers');
-  return headers instanceof Headers ? headers.get(name) : null;
-}
-
-/** The system's or undici's code (`ECONNREFUSED`, `UND_ERR_SOCKET`), which stands some causes deep. */
-function connectionCode(error: unknown): string | null {
-  for (
-    let cause = error, depth = 0;
-    cause !== undefined && depth < 5;
-    cause = property(cause, 'cause'), depth++
-  ) {
-    const code = property(cause, 'code');
-    if (typeof code === 'string' && /^(E[A-Z]|UND_ERR_|CERT_|DEPTH_|SELF_SIGNED)/.test(code)) return code;
-  }
-  return null;
-}

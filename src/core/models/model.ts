@@ -31,6 +31,12 @@ export interface ChatMessage {
   content: string;
 }
 
+/** A message to a model that sees; pictures are `data:` URLs. */
+export interface VisualMessage {
+  role: 'user';
+  content: Array<{ type: 'text'; text: string } | { type: 'image_url'; image_url: { url: string } }>;
+}
+
 export interface ChatCompletion {
   text: string;
   /** Tokens; 0 where the server does not count them. */
@@ -52,6 +58,53 @@ export interface ChatModel {
   readonly name: string;
   /** @throws ModelError */
   complete(messages: ChatMessage[], options: ChatOptions): Promise<ChatCompletion>;
+}
+
+/** A picture as its bytes. */
+export interface ImageContent {
+  content: Uint8Array;
+  /** `image/png`, `image/jpeg`, `image/webp` or `image/gif`. */
+  mimeType: string;
+}
+
+/** What a model has read or heard, and what it cost. */
+export interface Reading {
+  text: string;
+  /** Tokens; 0 where the server does not count them. */
+  inputTokens: number;
+  /** Tokens; 0 where the server does not count them. */
+  outputTokens: number;
+}
+
+/** Reads what is written in pictures. */
+export interface VisionModel {
+  readonly name: string;
+  /**
+   * @returns Markdown; empty where there is no text in the picture
+   * @throws ModelError
+   */
+  read(picture: ImageContent, options?: CallOptions): Promise<Reading>;
+}
+
+/** A file with sound: audio, or video with a sound track. */
+export interface Recording {
+  path: string;
+  mimeType: string;
+  /** With the extension that servers tell the format by. */
+  fileName: string;
+}
+
+/** What is said in a recording. */
+export interface Transcript extends Reading {
+  /** Markdown where times stand between the paragraphs as headings (`## [00:12:30]`); plain text else. */
+  format: 'markdown' | 'plain';
+}
+
+/** Writes down what is said. */
+export interface TranscriptionModel {
+  readonly name: string;
+  /** @throws ModelError */
+  transcribe(recording: Recording, options?: CallOptions): Promise<Transcript>;
 }
 
 /**

@@ -2,9 +2,11 @@ import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { BundledEmbedding } from './bundled-embedding.js';
-import type { ChatModel, EmbeddingModel } from './model.js';
+import type { ChatModel, EmbeddingModel, TranscriptionModel, VisionModel } from './model.js';
 import { OpenAIChat } from './openai-chat.js';
 import { OpenAIEmbedding } from './openai-embedding.js';
+import { OpenAITranscription } from './transcription.js';
+import { OpenAIVision } from './vision.js';
 
 export interface ModelsHealth {
   embedding: 'up' | 'down';
@@ -19,11 +21,15 @@ const HEALTH_VALID_FOR = 30_000;
 export class ModelsService implements OnApplicationShutdown {
   readonly #embedding: BundledEmbedding | OpenAIEmbedding;
   readonly #chat: OpenAIChat | null;
+  readonly #vision: OpenAIVision | null;
+  readonly #transcription: OpenAITranscription | null;
   #health: { answer: Promise<ModelsHealth>; askedAt: number } | null = null;
 
   constructor(@InjectEnv() env: Env) {
     this.#embedding = env.embedding ? new OpenAIEmbedding(env.embedding) : new BundledEmbedding();
     this.#chat = env.llm ? new OpenAIChat(env.llm) : null;
+    this.#vision = env.vision ? new OpenAIVision(env.vision) : null;
+    this.#transcription = env.transcription ? new OpenAITranscription(env.transcription) : null;
   }
 
   embedding(): EmbeddingModel {
@@ -33,6 +39,16 @@ export class ModelsService implements OnApplicationShutdown {
   /** Null where no model is configured: answers are extracts of the passages then. */
   chat(): ChatModel | null {
     return this.#chat;
+  }
+
+  /** Null where no model is configured: nobody reads pictures and scanned pages then. */
+  vision(): VisionModel | null {
+    return this.#vision;
+  }
+
+  /** Null where no model is configured: audio and video are not taken then. */
+  transcription(): TranscriptionModel | null {
+    return this.#transcription;
   }
 
   /** Asked at most once in 30 s, so that health checks cost the endpoints nothing. */

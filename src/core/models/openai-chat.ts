@@ -2,7 +2,7 @@ import type { ConfigurableModel } from 'langchain/chat_models/universal';
 import { LRUCache } from 'lru-cache';
 import type { ModelEndpoint } from '../../foundation/config/env.js';
 import { Endpoint } from './endpoint.js';
-import type { ChatCompletion, ChatMessage, ChatModel, ChatOptions } from './model.js';
+import type { ChatCompletion, ChatMessage, ChatModel, ChatOptions, VisualMessage } from './model.js';
 
 export interface OpenAIChatOptions {
   /** Milliseconds of one attempt. */
@@ -20,13 +20,17 @@ export class OpenAIChat implements ChatModel {
   /** Langchain takes these settings when the model is made; tenants use few different ones. */
   readonly #models = new LRUCache<string, Promise<ConfigurableModel>>({ max: 32 });
 
-  constructor(settings: ModelEndpoint, options: OpenAIChatOptions = {}) {
+  /** @param kind as what it is named in errors */
+  constructor(settings: ModelEndpoint, options: OpenAIChatOptions = {}, kind: 'chat' | 'vision' = 'chat') {
     this.name = settings.model;
-    this.#endpoint = new Endpoint('chat', settings);
+    this.#endpoint = new Endpoint(kind, settings);
     this.#options = { timeout: 120_000, maxRetries: 2, ...options };
   }
 
-  async complete(messages: ChatMessage[], options: ChatOptions): Promise<ChatCompletion> {
+  async complete(
+    messages: Array<ChatMessage | VisualMessage>,
+    options: ChatOptions,
+  ): Promise<ChatCompletion> {
     const { signal } = options;
     signal?.throwIfAborted();
     const model = await this.#model(options);
