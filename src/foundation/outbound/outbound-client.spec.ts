@@ -1,10 +1,16 @@
 import { once } from 'node:events';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server as TcpServer } from 'node:net';
-import { text } from 'node:stream/consumers';
+import { buffer, text } from 'node:stream/consumers';
+import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Resolve } from './guarded-connector.js';
-import { OutboundClient, type OutboundRequest } from './outbound-client.js';
+import {
+  OutboundClient,
+  type OutboundRequest,
+  type OutboundStream,
+  type OutboundStreamRequest,
+} from './outbound-client.js';
 import { OutboundError } from './outbound-error.js';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => unknown;
@@ -316,5 +322,127 @@ describe('an exchange', () => {
     );
     tcp.close();
     closing.close();
+  });
+});
+
+describe('an answer that is read as it comes', () => {
+  const open = (path = '/', more: Partial<OutboundStreamRequest> = {}) =>
+    local().open({ url: here(path), method: 'GET', timeout: 2_000, mostBytes: 1_000, ...more });
+  const bodyOf = async (stream: OutboundStream) => String(await buffer(stream.body));
+
+  it('is there before its end is', async () => {
+    let finish: () => void = () => undefined;
+    handler = (_, response) => {
+      response.writeHead(200, { 'x-answer': 'yes' }).write('first ');
+      finish = () => response.end('last');
+    };
+    const stream = await open();
+    expect(stream).toMatchObject({ status: 200, headers: { 'x-answer': 'yes' }, url: here() });
+    const pieces: string[] = [];
+    for await (const piece of stream.body) {
+      pieces.push(String(piece));
+      finish();
+    }
+    expect(pieces.join('')).toBe('first last');
+  });
+
+  it.each<[string, (text: string) => Buffer]>([
+    ['gzip', gzipSync],
+    ['br', brotliCompressSync],
+    ['deflate', deflateSync],
+    ['identity', (content: string) => Buffer.from(content)],
+  ])('comes unpacked, of the coding %s', async (coding, pack) => {
+    handler = (incoming, response) => {
+      response.writeHead(200, { 'content-encoding': coding });
+      response.end(pack(`asked for ${incoming.headers['accept-encoding']}`));
+    };
+    expect(await bodyOf(await open('/', { unpack: true }))).toBe('asked for gzip, br');
+    // Whoever does not want that gets it as it is.
+    expect(await buffer((await open()).body)).toEqual(pack('asked for identity'));
+  });
+
+  it('is no larger than it may be, neither packed nor unpacked', async () => {
+    handler = (_, response) => response.end('x'.repeat(1_001));
+    expect(await fault(open().then(bodyOf))).toBe('answer_too_large');
+    handler = (_, response) => response.end('x'.repeat(1_000));
+    expect(await bodyOf(await open())).toHaveLength(1_000);
+    const bomb = gzipSync(Buffer.alloc(20_000_000));
+    handler = (_, response) => response.writeHead(200, { 'content-encoding': 'gzip' }).end(bomb);
+    expect(await fault(open('/', { unpack: true, mostBytes: 100_000 }).then(bodyOf))).toBe(
+      'answer_too_large',
+    );
+    // Members without any content, one after the other.
+    const empty = Buffer.concat(Array.from({ length: 100 }, () => gzipSync('')));
+    handler = (_, response) => response.writeHead(200, { 'content-encoding': 'gzip' }).end(empty);
+    expect(await fault(open('/', { unpack: true }).then(bodyOf))).toBe('answer_too_large');
+  });
+
+  it.each<[string, string | Buffer]>([
+    ['gzip', 'not packed at all'],
+    ['gzip', gzipSync('x'.repeat(500)).subarray(0, 15)],
+    ['br', 'not packed at all'],
+    ['zstd', 'whatever'],
+    ['gzip, gzip', gzipSync(gzipSync('twice'))],
+  ])('that is not what its coding %s says is not valid', async (coding, content) => {
+    handler = (_, response) => response.writeHead(200, { 'content-encoding': coding }).end(content);
+    expect(await fault(open('/', { unpack: true }).then(bodyOf))).toBe('invalid_answer');
+  });
+
+  it('ends in time, and when it is told to', async () => {
+    handler = (_, response) => {
+      response.writeHead(200).write('a');
+      const drip = setInterval(() => response.write('b'), 20);
+      response.on('close', () => clearInterval(drip));
+    };
+    expect(await fault(open('/', { timeout: 300, mostBytes: 100_000 }).then(bodyOf))).toBe('timeout');
+    const controller = new AbortController();
+    const stream = await open('/', { signal: controller.signal, mostBytes: 100_000 });
+    const reason = new Error('not wanted any more');
+    setTimeout(() => controller.abort(reason), 50);
+    await expect(bodyOf(stream)).rejects.toBe(reason);
+  });
+
+  it('lets go of the server when nobody reads on', async () => {
+    const closed: Array<Promise<unknown>> = [];
+    handler = (_, response) => {
+      closed.push(once(response, 'close'));
+      response.writeHead(200).write('a');
+    };
+    const broken = await open();
+    for await (const _ of broken.body) break;
+    (await open()).close();
+    await Promise.all(closed);
+    expect(closed).toHaveLength(2);
+  });
+
+  it('asks before every address, and goes on only where it may', async () => {
+    handler = (incoming, response) =>
+      incoming.url === '/one'
+        ? response.writeHead(302, { location: '/two' }).end('on to the next')
+        : response.end('here');
+    const asked: string[] = [];
+    const before = (url: URL) => {
+      asked.push(url.pathname);
+      return url.pathname === '/three' ? Promise.reject(new Error('not there')) : Promise.resolve();
+    };
+    expect(await bodyOf(await open('/one', { redirects: 1, before }))).toBe('here');
+    expect(asked).toEqual(['/one', '/two']);
+    requests = [];
+    await expect(open('/three', { before })).rejects.toThrow('not there');
+    expect(requests).toEqual([]);
+  });
+
+  it('never comes from a private address, also after a redirect', async () => {
+    for (const location of ['http://10.0.0.1/', 'http://169.254.169.254/', `http://[::1]:${port}/`]) {
+      handler = (_, response) => response.writeHead(302, { location }).end();
+      expect(await fault(open('/', { redirects: 5 }))).toBe('address_refused');
+    }
+    const rebound = strict(resolveTo('127.0.0.1')).open({
+      url: `http://rebound.example:${port}/`,
+      method: 'GET',
+      timeout: 1_000,
+      mostBytes: 10,
+    });
+    expect(await fault(rebound)).toBe('address_refused');
   });
 });

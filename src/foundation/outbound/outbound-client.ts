@@ -1,5 +1,7 @@
 import { lookup } from 'node:dns';
 import { isIP } from 'node:net';
+import { type Duplex, Readable, pipeline } from 'node:stream';
+import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import { Client, type Dispatcher, buildConnector } from 'undici';
 import type { HostAndPort } from '../config/env.js';
 import { type Resolve, guardedConnector } from './guarded-connector.js';
@@ -33,6 +35,21 @@ export interface OutboundAnswer {
   cut: boolean;
   /** Where it came from, after redirects. */
   url: string;
+}
+
+/** A request whose answer's body is read as it comes. */
+export interface OutboundStreamRequest extends Omit<OutboundRequest, 'overflow'> {
+  /** Whether the answer may come compressed, and is unpacked; `mostBytes` hold for both then [false]. */
+  unpack?: boolean;
+  /** Asked before each address, the first one and those of redirects; what it throws ends the request. */
+  before?: (url: URL) => Promise<void>;
+}
+
+export interface OutboundStream extends Pick<OutboundAnswer, 'status' | 'headers' | 'url'> {
+  /** To be read once. @throws OutboundError; the reason of the request's signal */
+  body: AsyncIterable<Buffer>;
+  /** Ends the connection; whoever reads the body to its end, or breaks off, need not. */
+  close(): void;
 }
 
 /** Milliseconds until a connection stands; the whole request may have less. */
@@ -79,34 +96,49 @@ export class OutboundClient {
     return url;
   }
 
-  /**
-   * @throws OutboundError; the reason of `signal` where that aborts
-   */
+  /** @throws OutboundError; the reason of `signal` where that aborts */
   async send(request: OutboundRequest): Promise<OutboundAnswer> {
+    const { status, headers, url, body } = await this.open(request);
+    return { status, headers, url, ...(await read(body, request)) };
+  }
+
+  /**
+   * The same, with a body that nobody holds in memory.
+   *
+   * @throws OutboundError; the reason of `signal` where that aborts; what `before` throws
+   */
+  async open(request: OutboundStreamRequest): Promise<OutboundStream> {
     const { signal, redirects = 0, httpsOnly } = request;
-    const deadline = AbortSignal.timeout(request.timeout);
+    const end = endOf(request);
     let current = request;
     try {
       for (let followed = 0; ; followed++) {
         const url = this.check(current.url, { httpsOnly });
-        const answer = await this.exchange(url, current, signal ? [deadline, signal] : [deadline], signal);
+        if (request.before) {
+          await request.before(url).catch((error: unknown) => {
+            throw new RefusedBefore(error);
+          });
+        }
+        end.signal.throwIfAborted();
+        const { answer, disconnect } = await this.begin(url, current, end);
         const next = redirects > 0 ? redirected(current, url, answer) : null;
         if (!next) return answer;
+        disconnect();
         if (followed >= redirects) throw new OutboundError('too_many_redirects');
         current = next;
       }
     } catch (error) {
-      signal?.throwIfAborted();
-      throw error instanceof OutboundError ? error : new OutboundError(faultOf(error), { cause: error });
+      end.clear();
+      if (error instanceof RefusedBefore) throw error.cause;
+      throw this.faultOf(error, signal);
     }
   }
 
-  private async exchange(
+  private async begin(
     url: URL,
-    request: OutboundRequest,
-    ends: AbortSignal[],
-    stop: AbortSignal | undefined,
-  ): Promise<OutboundAnswer> {
+    request: OutboundStreamRequest,
+    end: End,
+  ): Promise<{ answer: OutboundStream; disconnect: () => void }> {
     const timeout = Math.min(CONNECT_MS, request.timeout);
     const client = new Client(url.origin, {
       connect: this.isAllowed(url)
@@ -117,19 +149,52 @@ export class OutboundClient {
       maxHeaderSize: MOST_HEADER_BYTES,
       pipelining: 0,
     });
+    const disconnect = () => void client.destroy().catch(() => undefined);
+    const close = () => {
+      end.clear();
+      disconnect();
+    };
     try {
-      const answer = await client.request({
+      const received = await client.request({
         path: `${url.pathname}${url.search}`,
         method: request.method,
-        headers: { 'accept-encoding': 'identity', ...request.headers },
+        headers: { 'accept-encoding': request.unpack ? 'gzip, br' : 'identity', ...request.headers },
         body: request.body ?? null,
-        signal: AbortSignal.any(ends),
+        signal: end.signal,
       });
-      const { body, cut } = await read(answer, request, stop);
-      return { status: answer.statusCode, headers: flat(answer.headers), body, cut, url: url.href };
-    } finally {
-      void client.destroy().catch(() => undefined);
+      // Nobody listens to a body that is not read.
+      received.body.on('error', () => undefined);
+      const headers = flat(received.headers);
+      const body = this.read(received, headers, request, close);
+      return {
+        answer: { status: received.statusCode, headers, url: url.href, body, close },
+        disconnect,
+      };
+    } catch (error) {
+      disconnect();
+      throw error;
     }
+  }
+
+  private async *read(
+    { body }: Dispatcher.ResponseData,
+    headers: Record<string, string>,
+    { unpack, mostBytes, signal }: OutboundStreamRequest,
+    close: () => void,
+  ): AsyncGenerator<Buffer> {
+    try {
+      const coding = unpack ? (headers['content-encoding'] ?? '') : '';
+      yield* atMost(unpacked(body, coding, mostBytes), mostBytes);
+    } catch (error) {
+      throw this.faultOf(error, signal);
+    } finally {
+      close();
+    }
+  }
+
+  private faultOf(error: unknown, signal: AbortSignal | undefined): unknown {
+    if (signal?.aborted) return signal.reason;
+    return error instanceof OutboundError ? error : new OutboundError(faultOf(error), { cause: error });
   }
 
   private isAllowed(url: URL): boolean {
@@ -140,36 +205,97 @@ export class OutboundClient {
   }
 }
 
+/** When a request has to have ended, its answer's body included. */
+interface End {
+  signal: AbortSignal;
+  clear(): void;
+}
+
+/** One controller, and not `AbortSignal.any` with `AbortSignal.timeout`: Node 20 collects such a signal before it fires. */
+function endOf({ timeout, signal }: OutboundStreamRequest): End {
+  const controller = new AbortController();
+  const abort = () => controller.abort(signal?.reason);
+  const timer = setTimeout(() => controller.abort(new DOMException('Timed out', 'TimeoutError')), timeout);
+  if (signal?.aborted) abort();
+  signal?.addEventListener('abort', abort, { once: true });
+  return {
+    signal: controller.signal,
+    clear() {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    },
+  };
+}
+
+/** Carries what `before` threw past the faults of the exchange. */
+class RefusedBefore extends Error {
+  constructor(cause: unknown) {
+    super('Refused before it was sent.', { cause });
+  }
+}
+
+/** @throws OutboundError `answer_too_large`, after as much as there may be */
+async function* atMost(body: AsyncIterable<Buffer>, mostBytes: number): AsyncGenerator<Buffer> {
+  let left = mostBytes;
+  for await (const chunk of body) {
+    yield chunk.length > left ? chunk.subarray(0, left) : chunk;
+    left -= chunk.length;
+    if (left < 0) throw new OutboundError('answer_too_large');
+  }
+}
+
+/** Undoes a content coding (RFC 9110, 8.4.1), bit by bit: what unpacks to more than somebody reads is never held. */
+function unpacked(body: Readable, coding: string, mostBytes: number): AsyncIterable<Buffer> {
+  const through = (decoder: Duplex): AsyncIterable<Buffer> =>
+    // Of what unpacks to nothing, there could be any amount.
+    pipeline(Readable.from(atMost(body, mostBytes), { objectMode: false }), decoder, () => undefined);
+  switch (coding.trim().toLowerCase()) {
+    case '':
+    case 'identity':
+      return body;
+    case 'gzip':
+    case 'x-gzip':
+      return through(createGunzip());
+    case 'br':
+      return through(createBrotliDecompress());
+    case 'deflate':
+      return through(createInflate());
+    default:
+      throw new OutboundError('invalid_answer');
+  }
+}
+
 async function read(
-  { body }: Dispatcher.ResponseData,
-  { mostBytes, overflow = 'refuse' }: OutboundRequest,
-  stop: AbortSignal | undefined,
+  body: AsyncIterable<Buffer>,
+  { overflow = 'refuse', signal }: OutboundRequest,
 ): Promise<{ body: Buffer; cut: boolean }> {
   const chunks: Buffer[] = [];
-  let size = 0;
   try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      size += chunk.length;
-      if (size > mostBytes) break;
-    }
+    for await (const chunk of body) chunks.push(chunk);
+    return { body: Buffer.concat(chunks), cut: false };
   } catch (error) {
-    stop?.throwIfAborted();
-    if (overflow === 'refuse') throw error;
-    return { body: Buffer.concat(chunks).subarray(0, mostBytes), cut: true };
+    if (overflow === 'refuse' || signal?.aborted) throw error;
+    return { body: Buffer.concat(chunks), cut: true };
   }
-  const cut = size > mostBytes;
-  if (cut && overflow === 'refuse') throw new OutboundError('answer_too_large');
-  return { body: Buffer.concat(chunks).subarray(0, mostBytes), cut };
 }
 
 /** The request that a redirect asks for (RFC 9110, 15.4); null where the answer is none. */
-function redirected(request: OutboundRequest, url: URL, answer: OutboundAnswer): OutboundRequest | null {
-  const { location } = answer.headers;
-  if (![301, 302, 303, 307, 308].includes(answer.status) || location === undefined) return null;
-  if (!URL.canParse(location, url.href)) throw new OutboundError('invalid_answer');
+function redirected<Request extends OutboundRequest>(
+  request: Request,
+  url: URL,
+  answer: OutboundStream,
+): Request | null {
+  const {
+    status,
+    headers: { location },
+  } = answer;
+  if (![301, 302, 303, 307, 308].includes(status) || location === undefined) return null;
+  if (!URL.canParse(location, url.href)) {
+    answer.close();
+    throw new OutboundError('invalid_answer');
+  }
   const next = new URL(location, url.href);
-  const keepsMethod = answer.status === 307 || answer.status === 308 || request.method === 'HEAD';
+  const keepsMethod = status === 307 || status === 308 || request.method === 'HEAD';
   const headers = Object.fromEntries(
     Object.entries(request.headers ?? {}).filter(
       ([name]) =>
@@ -178,8 +304,10 @@ function redirected(request: OutboundRequest, url: URL, answer: OutboundAnswer):
     ),
   );
   // What was written for one server is not shown to another.
-  if (keepsMethod && request.body !== undefined && next.origin !== url.origin)
+  if (keepsMethod && request.body !== undefined && next.origin !== url.origin) {
+    answer.close();
     throw new OutboundError('invalid_answer');
+  }
   return {
     ...request,
     url: next.href,
@@ -209,6 +337,8 @@ function faultOf(error: unknown): OutboundFault {
   if (/^(ERR_TLS|ERR_SSL|CERT_|EPROTO|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|HOSTNAME_MISMATCH)/.test(code))
     return 'tls_failed';
   if (name === 'HTTPParserError' || /^UND_ERR_(HEADERS_OVERFLOW|RES_)/.test(code)) return 'invalid_answer';
+  // Of zlib: it is not what its header says.
+  if (/^(Z_|ERR_(BROTLI|_ERROR|PADDING)|BROTLI)/.test(code)) return 'invalid_answer';
   if (code === 'UND_ERR_INVALID_ARG') return 'invalid_request';
   return 'connection_failed';
 }
