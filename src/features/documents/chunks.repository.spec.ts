@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type RetrievalIndex, openRetrievalIndex } from '../../../test/setup/retrieval-index.js';
-import { ChunksRepository, KnowledgeBaseGoneError, type NewChunk } from './chunks.repository.js';
+import { type NewChunk, storeChunks } from '../../../test/setup/stored-chunks.js';
+import { ChunksRepository, IncompleteStagingError, KnowledgeBaseGoneError } from './chunks.repository.js';
+import { StagingRepository } from './staging.repository.js';
 
 const repository = new ChunksRepository();
 let index: RetrievalIndex;
@@ -34,7 +36,7 @@ async function write(title: string, ...texts: string[]): Promise<string> {
 }
 
 const replace = (documentId: string, ...texts: string[]) =>
-  repository.replaceChunks(
+  storeChunks(
     index.tx,
     { ...kb, documentId },
     texts.map((text, ordinal) => chunk(text, { ordinal })),
@@ -89,8 +91,8 @@ describe('ChunksRepository', () => {
     expect(await frequencies('cat', 'purr', 'dog', 'bark')).toEqual([1, 0, 3, 1]);
     expect(await statistics()).toMatchObject({ chunk_count: 3, lexeme_count: 6, terms: 4 });
 
-    await repository.deleteChunks(index.tx, { ...kb, documentId: first });
-    await repository.deleteChunks(index.tx, { ...kb, documentId: second });
+    await repository.deleteChunks(index.tx, { ...kb, documentIds: [first] });
+    await repository.deleteChunks(index.tx, { ...kb, documentIds: [second] });
     expect(await statistics()).toMatchObject({ chunk_count: 0, lexeme_count: 0, terms: 0 });
     expect(await repository.listChunks(index.tx, first, 1, 10)).toEqual({ items: [], total: 0 });
   });
@@ -100,7 +102,7 @@ describe('ChunksRepository', () => {
     const mine = kb;
     kb = await index.createKb();
     await write('b', 'Cats purr.');
-    await repository.deleteChunks(index.tx, { documentId, kbId: mine.kbId });
+    await repository.deleteChunks(index.tx, { documentIds: [documentId], kbId: mine.kbId });
     expect(await statistics()).toMatchObject({ chunk_count: 1, lexeme_count: 2, terms: 2 });
   });
 
@@ -162,9 +164,7 @@ describe('ChunksRepository', () => {
 
   it('makes a chunk findable by its heading', async () => {
     const documentId = await index.createDocument(kb, 'a');
-    await repository.replaceChunks(index.tx, { ...kb, documentId }, [
-      chunk('Press it.', { heading: 'Installation' }),
-    ]);
+    await storeChunks(index.tx, { ...kb, documentId }, [chunk('Press it.', { heading: 'Installation' })]);
     expect(await frequencies('instal', 'press')).toEqual([1, 1]);
   });
 
@@ -182,18 +182,50 @@ describe('ChunksRepository', () => {
     expect(await frequencies('chunk')).toEqual([600]);
   });
 
+  it('refuses what is not staged as a whole', async () => {
+    const owner = { ...kb, documentId: await index.createDocument(kb, 'a') };
+    const staging = new StagingRepository();
+    await staging.begin(index.tx, owner, { version: 1, fingerprint: 'x', embeddingModel: 'x' });
+    await staging.addChunks(index.tx, owner, [chunk('cat'), chunk('dog', { ordinal: 1 })]);
+    await staging.addVectors(index.tx, owner, [1], [[1, 0]]);
+    expect(await staging.embedded(index.tx, owner.documentId)).toEqual({ chunks: 1, tokens: 1 });
+    expect(await staging.nextUnembedded(index.tx, owner.documentId, -1, 10)).toEqual([
+      { ordinal: 0, text: 'cat', tokenCount: 1 },
+    ]);
+    await index.tx.query('BEGIN');
+    await expect(repository.swapIn(index.tx, owner, 2)).rejects.toThrow(IncompleteStagingError);
+    await index.tx.query('ROLLBACK');
+  });
+
+  it('swaps all documents of a kb at once, and leaves the others with nothing', async () => {
+    await write('gone', 'cats purr');
+    const staying = await write('stays', 'dogs bark');
+    const staging = new StagingRepository();
+    const owner = { ...kb, documentId: staying };
+    await staging.begin(index.tx, owner, { version: 1, fingerprint: 'x', embeddingModel: 'x' });
+    await staging.addChunks(index.tx, owner, [chunk('dogs sleep'), chunk('dogs eat', { ordinal: 1 })]);
+    await staging.addVectors(
+      index.tx,
+      owner,
+      [0, 1],
+      [
+        [1, 0],
+        [0, 1],
+      ],
+    );
+    await repository.swapAll(index.tx, kb, [{ id: staying, chunkCount: 2 }]);
+    expect(await frequencies('cat', 'purr', 'dog', 'bark', 'sleep', 'eat')).toEqual([0, 0, 2, 0, 1, 1]);
+    expect(await statistics()).toMatchObject({ chunk_count: 2, lexeme_count: 4, terms: 3 });
+  });
+
   it('refuses a kb that is not there', async () => {
     const gone = { tenantId: kb.tenantId, kbId: kb.tenantId, documentId: kb.tenantId };
-    await expect(repository.replaceChunks(index.tx, gone, [chunk('cat')])).rejects.toThrow(
-      KnowledgeBaseGoneError,
-    );
+    await expect(storeChunks(index.tx, gone, [chunk('cat')])).rejects.toThrow(KnowledgeBaseGoneError);
   });
 
   it('refuses vectors that are none', async () => {
     const documentId = await index.createDocument(kb, 'a');
     const broken = chunk('cat', { embedding: [Number.NaN] });
-    await expect(repository.replaceChunks(index.tx, { ...kb, documentId }, [broken])).rejects.toThrow(
-      RangeError,
-    );
+    await expect(storeChunks(index.tx, { ...kb, documentId }, [broken])).rejects.toThrow(RangeError);
   });
 });

@@ -1,23 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import { v7 as uuidv7 } from 'uuid';
 import type { Tx } from '../../foundation/database/transaction.js';
-import { halfvecLiteral } from './halfvec.js';
-
-/** A chunk as the splitter and the embedding model made it. */
-export interface NewChunk {
-  /** Position in the document, from 0. */
-  ordinal: number;
-  text: string;
-  /** Heading path that the chunk stands under; it is weighed with the text. */
-  heading: string | null;
-  /** From 1, where the format has pages. */
-  page: number | null;
-  /** Characters of the extracted text, end exclusive. */
-  startOffset: number;
-  endOffset: number;
-  tokenCount: number;
-  embedding: readonly number[];
-}
+import type { ChunkOwner } from './staging.repository.js';
 
 /** A stored chunk, without its vectors; named as in the table and on the wire. */
 export interface Chunk {
@@ -32,12 +15,6 @@ export interface Chunk {
   token_count: number;
 }
 
-export interface ChunkOwner {
-  documentId: string;
-  tenantId: string;
-  kbId: string;
-}
-
 /** `reweighNeeded`: the kb is too large to be reweighed in the same breath; call {@link ChunksRepository.reweigh} after it. */
 export interface IndexState {
   reweighNeeded: boolean;
@@ -48,8 +25,15 @@ export class KnowledgeBaseGoneError extends Error {
   override readonly name = 'KnowledgeBaseGoneError';
 }
 
-/** Chunks in one statement: some 2 MB of parameters at 512 dimensions. */
-const BATCH_SIZE = 256;
+/** Chunks that one statement swaps in. */
+const BATCH_SIZE = 1_000;
+/** Chunks of which the first average length of a kb is taken. */
+const SAMPLE_SIZE = 256;
+
+/** Something is to be swapped in that is not all there. */
+export class IncompleteStagingError extends Error {
+  override readonly name = 'IncompleteStagingError';
+}
 
 /** Up to here a reweighing takes about a second and happens in the transaction that made it necessary. */
 const REWEIGH_INLINE_CHUNKS = 5_000;
@@ -61,10 +45,10 @@ const LENGTH_DRIFT = 0.1;
 const weighedText = (chunk: string) => `concat_ws(E'\\n', ${chunk}.heading, ${chunk}.text)`;
 
 /** Adds `sign` × the terms of the rows in `source` to the kb's document frequencies, with no row left at zero. */
-const mergeTerms = (source: string, sign: '+' | '-', kb: string, tenant: string) => `
+const mergeTerms = (source: string, sign: '+' | '-', kb: string, tenant: string, condition = 'true') => `
   MERGE INTO kb_terms AS known
   USING (SELECT term, ${sign}count(*)::integer AS change
-         FROM ${source}, sparsevec_indices(lexical) AS term GROUP BY term) AS changed
+         FROM ${source}, sparsevec_indices(lexical) AS term WHERE ${condition} GROUP BY term) AS changed
   ON known.kb_id = ${kb} AND known.term = changed.term
   WHEN MATCHED AND known.document_frequency + changed.change <= 0 THEN DELETE
   WHEN MATCHED THEN UPDATE SET document_frequency = known.document_frequency + changed.change
@@ -73,9 +57,9 @@ const mergeTerms = (source: string, sign: '+' | '-', kb: string, tenant: string)
 
 const DELETE_CHUNKS = `
   WITH vectors AS (
-    DELETE FROM chunk_vectors WHERE document_id = $1 AND kb_id = $2 RETURNING length, lexical
+    DELETE FROM chunk_vectors WHERE document_id = ANY ($1::uuid[]) AND kb_id = $2 RETURNING length, lexical
   ), texts AS (
-    DELETE FROM chunks WHERE document_id = $1 AND kb_id = $2
+    DELETE FROM chunks WHERE document_id = ANY ($1::uuid[]) AND kb_id = $2
   ), counted AS (
     UPDATE knowledge_bases AS kb
     SET chunk_count = kb.chunk_count - removed.chunks, lexeme_count = kb.lexeme_count - removed.lexemes
@@ -84,27 +68,23 @@ const DELETE_CHUNKS = `
   )
   ${mergeTerms('vectors', '-', '$2', '$3::uuid')}`;
 
-const INSERT_CHUNKS = `
+/** Without the kb's statistics. @returns how many chunks and lexemes these are */
+const INSERT_STAGED = `
   WITH input AS MATERIALIZED (
-    SELECT * FROM unnest($6::uuid[], $7::integer[], $8::text[], $9::text[], $10::integer[],
-                         $11::integer[], $12::integer[], $13::integer[], $14::text[])
-      AS i (id, ordinal, text, heading, page, start_offset, end_offset, token_count, embedding)
+    SELECT c.id, c.ordinal, c.text, c.heading, c.page, c.start_offset, c.end_offset, c.token_count, v.embedding
+    FROM staged_chunks c JOIN staged_vectors v USING (document_id, ordinal)
+    WHERE document_id = $1 AND c.ordinal >= $6 AND c.ordinal < $7 AND v.ordinal >= $6 AND v.ordinal < $7
   ), texts AS (
     INSERT INTO chunks (id, tenant_id, kb_id, document_id, ordinal, text, heading, page,
                         start_offset, end_offset, token_count)
     SELECT id, $3, $2, $1, ordinal, text, heading, page, start_offset, end_offset, token_count FROM input
   ), vectors AS (
     INSERT INTO chunk_vectors (chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical)
-    SELECT input.id, $3, $2, $1, bm25.length, input.embedding::halfvec, bm25.weights
+    SELECT input.id, $3, $2, $1, bm25.length, input.embedding, bm25.weights
     FROM input, bm25_weights($4::regconfig, ${weighedText('input')}, $5::real) AS bm25
-    RETURNING length, lexical
-  ), counted AS (
-    UPDATE knowledge_bases AS kb
-    SET chunk_count = kb.chunk_count + added.chunks, lexeme_count = kb.lexeme_count + added.lexemes
-    FROM (SELECT count(*)::integer AS chunks, coalesce(sum(length), 0) AS lexemes FROM vectors) AS added
-    WHERE kb.id = $2
+    RETURNING length
   )
-  ${mergeTerms('vectors', '+', '$2', '$3')}`;
+  SELECT count(*)::integer AS chunks, coalesce(sum(length), 0)::float8 AS lexemes FROM vectors`;
 
 interface KnowledgeBaseRow {
   configuration: string;
@@ -113,6 +93,9 @@ interface KnowledgeBaseRow {
   average_length: number;
 }
 
+const KB_COLUMNS = `text_search_configuration::text AS configuration, reference_length, chunk_count,
+  coalesce(lexeme_count::float8 / nullif(chunk_count, 0), 0) AS average_length`;
+
 /**
  * Chunks with their vectors, and the kb's statistics that BM25 needs. All of it changes in the caller's transaction
  * under a lock on the kb, so `kb_terms`, `chunk_count` and `lexeme_count` are always those of the stored chunks.
@@ -120,57 +103,72 @@ interface KnowledgeBaseRow {
 @Injectable()
 export class ChunksRepository {
   /**
-   * Swaps the document's chunks for `chunks`.
-   * @throws KnowledgeBaseGoneError
+   * Swaps the document's chunks for those that are staged, all of which have vectors. What is staged stays.
+   *
+   * @param hasChunks whether there are any to be swapped out
+   * @throws KnowledgeBaseGoneError, IncompleteStagingError
    */
-  async replaceChunks(tx: Tx, owner: ChunkOwner, chunks: readonly NewChunk[]): Promise<IndexState> {
+  async swapIn(
+    tx: Tx,
+    owner: ChunkOwner,
+    chunkCount: number,
+    { hasChunks = true, signal }: { hasChunks?: boolean; signal?: AbortSignal } = {},
+  ): Promise<IndexState> {
     const { documentId, tenantId, kbId } = owner;
     const kb = await this.lock(tx, kbId);
-    await tx.query(DELETE_CHUNKS, [documentId, kbId, tenantId]);
-    let referenceLength = kb.reference_length;
-    if (referenceLength === 0 && chunks.length > 0) {
-      referenceLength = await this.setReferenceLength(
-        tx,
-        kbId,
-        kb.configuration,
-        chunks.slice(0, BATCH_SIZE),
-      );
-    }
-    for (let start = 0; start < chunks.length; start += BATCH_SIZE) {
-      const batch = chunks.slice(start, start + BATCH_SIZE);
-      await tx.query(INSERT_CHUNKS, [
-        documentId,
-        kbId,
-        tenantId,
-        kb.configuration,
-        referenceLength,
-        batch.map(() => uuidv7()),
-        batch.map(chunk => chunk.ordinal),
-        // PostgreSQL text cannot hold U+0000.
-        batch.map(chunk => chunk.text.replaceAll('\0', ' ')),
-        batch.map(chunk => chunk.heading?.replaceAll('\0', ' ') ?? null),
-        batch.map(chunk => chunk.page),
-        batch.map(chunk => chunk.startOffset),
-        batch.map(chunk => chunk.endOffset),
-        batch.map(chunk => chunk.tokenCount),
-        batch.map(chunk => halfvecLiteral(chunk.embedding)),
-      ]);
-    }
-    return this.reweighIfDrifted(tx, kbId);
+    if (hasChunks) await tx.query(DELETE_CHUNKS, [[documentId], kbId, tenantId]);
+    const added = await this.insertStaged(tx, owner, chunkCount, kb, signal);
+    await tx.query(mergeTerms('chunk_vectors', '+', '$2::uuid', '$3::uuid', 'document_id = $1'), [
+      documentId,
+      kbId,
+      tenantId,
+    ]);
+    return this.count(tx, kbId, added);
   }
 
   /**
-   * Deletes the document's chunks; the document's row stays. To be called before that row is deleted: a foreign
-   * key's cascade would leave the kb's statistics behind.
+   * Swaps all chunks of the kb at once for those that are staged, of these documents; the others are left with none.
+   *
+   * @throws KnowledgeBaseGoneError, IncompleteStagingError
+   */
+  async swapAll(
+    tx: Tx,
+    { tenantId, kbId }: Pick<ChunkOwner, 'tenantId' | 'kbId'>,
+    documents: ReadonlyArray<{ id: string; chunkCount: number }>,
+    signal?: AbortSignal,
+  ): Promise<IndexState> {
+    const kb = await this.lock(tx, kbId);
+    for (const table of ['chunk_vectors', 'chunks', 'kb_terms']) {
+      signal?.throwIfAborted();
+      await tx.query(`DELETE FROM ${table} WHERE kb_id = $1`, [kbId]);
+    }
+    await tx.query(
+      'UPDATE knowledge_bases SET chunk_count = 0, lexeme_count = 0, reference_length = 0 WHERE id = $1',
+      [kbId],
+    );
+    kb.reference_length = 0;
+    const total = { chunks: 0, lexemes: 0 };
+    for (const { id: documentId, chunkCount } of documents) {
+      const added = await this.insertStaged(tx, { documentId, tenantId, kbId }, chunkCount, kb, signal);
+      total.chunks += added.chunks;
+      total.lexemes += added.lexemes;
+    }
+    await tx.query(mergeTerms('chunk_vectors', '+', '$1::uuid', '$2::uuid', 'kb_id = $1'), [kbId, tenantId]);
+    return this.count(tx, kbId, total);
+  }
+
+  /**
+   * Deletes the documents' chunks; the documents' rows stay. To be called before those are deleted: a foreign key's
+   * cascade would leave the kb's statistics behind.
    * @throws KnowledgeBaseGoneError
    */
   async deleteChunks(
     tx: Tx,
-    { documentId, kbId }: Pick<ChunkOwner, 'documentId' | 'kbId'>,
+    { documentIds, kbId }: { documentIds: readonly string[]; kbId: string },
   ): Promise<IndexState> {
     await this.lock(tx, kbId);
-    await tx.query(DELETE_CHUNKS, [documentId, kbId, null]);
-    return this.reweighIfDrifted(tx, kbId);
+    await tx.query(DELETE_CHUNKS, [documentIds, kbId, null]);
+    return this.reweighIfDrifted(tx, await this.lock(tx, kbId), kbId);
   }
 
   /** @param page from 1 */
@@ -232,9 +230,7 @@ export class ChunksRepository {
   /** Two documents of a kb are written one after the other; foreign keys to the kb do not wait for it. */
   private async lock(tx: Tx, kbId: string): Promise<KnowledgeBaseRow> {
     const [kb] = await tx.query<KnowledgeBaseRow[]>(
-      `SELECT text_search_configuration::text AS configuration, reference_length, chunk_count,
-              coalesce(lexeme_count::float8 / nullif(chunk_count, 0), 0) AS average_length
-       FROM knowledge_bases WHERE id = $1 FOR NO KEY UPDATE`,
+      `SELECT ${KB_COLUMNS} FROM knowledge_bases WHERE id = $1 FOR NO KEY UPDATE`,
       [kbId],
     );
     if (!kb) {
@@ -243,34 +239,69 @@ export class ChunksRepository {
     return kb;
   }
 
-  private async setReferenceLength(
+  /** Batch by batch, for the memory of an embedded database. */
+  private async insertStaged(
     tx: Tx,
-    kbId: string,
-    configuration: string,
-    sample: readonly NewChunk[],
-  ): Promise<number> {
+    owner: ChunkOwner,
+    chunkCount: number,
+    kb: KnowledgeBaseRow,
+    signal: AbortSignal | undefined,
+  ): Promise<{ chunks: number; lexemes: number }> {
+    const { documentId, tenantId, kbId } = owner;
+    if (kb.reference_length === 0) kb.reference_length = await this.setReferenceLength(tx, owner, kb);
+    const total = { chunks: 0, lexemes: 0 };
+    for (let start = 0; start < chunkCount; start += BATCH_SIZE) {
+      signal?.throwIfAborted();
+      const [added] = await tx.query<[{ chunks: number; lexemes: number }]>(INSERT_STAGED, [
+        documentId,
+        kbId,
+        tenantId,
+        kb.configuration,
+        kb.reference_length,
+        start,
+        start + BATCH_SIZE,
+      ]);
+      total.chunks += added.chunks;
+      total.lexemes += added.lexemes;
+    }
+    if (total.chunks !== chunkCount)
+      throw new IncompleteStagingError(`${total.chunks} of ${chunkCount} chunks are staged with a vector.`);
+    return total;
+  }
+
+  private async setReferenceLength(tx: Tx, owner: ChunkOwner, kb: KnowledgeBaseRow): Promise<number> {
     const [{ average }] = await tx.query<[{ average: number }]>(
-      `SELECT coalesce(avg(bm25.length), 0)::real AS average
-       FROM unnest($1::text[], $2::text[]) AS sample (text, heading),
-            bm25_weights($3::regconfig, ${weighedText('sample')}, 0) AS bm25`,
-      [
-        sample.map(chunk => chunk.text.replaceAll('\0', ' ')),
-        sample.map(chunk => chunk.heading?.replaceAll('\0', ' ') ?? null),
-        configuration,
-      ],
+      `WITH sampled AS (
+         SELECT coalesce(avg(bm25.length), 0)::real AS average
+         FROM (SELECT text, heading FROM staged_chunks WHERE document_id = $1 AND ordinal < $4) AS sample,
+              bm25_weights($3::regconfig, ${weighedText('sample')}, 0) AS bm25
+       ), noted AS (
+         UPDATE knowledge_bases SET reference_length = average FROM sampled WHERE id = $2
+       )
+       SELECT average FROM sampled`,
+      [owner.documentId, owner.kbId, kb.configuration, SAMPLE_SIZE],
     );
-    await tx.query('UPDATE knowledge_bases SET reference_length = $2 WHERE id = $1', [kbId, average]);
     return average;
   }
 
-  private async reweighIfDrifted(tx: Tx, kbId: string): Promise<IndexState> {
-    const kb = await this.lock(tx, kbId);
+  private async count(
+    tx: Tx,
+    kbId: string,
+    { chunks, lexemes }: { chunks: number; lexemes: number },
+  ): Promise<IndexState> {
+    const [[kb]]: [KnowledgeBaseRow[]] = await tx.query(
+      `UPDATE knowledge_bases SET chunk_count = chunk_count + $2, lexeme_count = lexeme_count + $3
+       WHERE id = $1 RETURNING ${KB_COLUMNS}`,
+      [kbId, chunks, lexemes],
+    );
+    return this.reweighIfDrifted(tx, kb as KnowledgeBaseRow, kbId);
+  }
+
+  private async reweighIfDrifted(tx: Tx, kb: KnowledgeBaseRow, kbId: string): Promise<IndexState> {
     const drifted =
       kb.average_length > 0 &&
       Math.abs(kb.average_length - kb.reference_length) > LENGTH_DRIFT * kb.reference_length;
-    if (!drifted || kb.chunk_count >= REWEIGH_INLINE_CHUNKS) {
-      return { reweighNeeded: drifted };
-    }
+    if (!drifted || kb.chunk_count >= REWEIGH_INLINE_CHUNKS) return { reweighNeeded: drifted };
     await this.reweigh(tx, kbId);
     return { reweighNeeded: false };
   }

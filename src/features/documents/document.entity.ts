@@ -1,3 +1,4 @@
+import { v7 as uuidv7 } from 'uuid';
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 import { bigintAsNumber } from '../../foundation/database/column-transformers.js';
 
@@ -14,6 +15,14 @@ export const DOCUMENT_SOURCES = ['upload', 'text', 'url', 'api'] as const;
 
 export type DocumentStatus = (typeof DOCUMENT_STATUSES)[number];
 export type DocumentStage = (typeof DOCUMENT_STAGES)[number];
+
+/** Something that a document holds and that could not be read. */
+export interface DocumentWarning {
+  /** `scanned_pages`, for instance. */
+  code: string;
+  message: string;
+  pages?: number[];
+}
 
 @Entity('documents')
 export class Document {
@@ -35,6 +44,10 @@ export class Document {
   @Column('text', { name: 'source_url', nullable: true })
   sourceUrl!: string | null;
 
+  /** Where a web page says that it belongs. */
+  @Column('text', { name: 'canonical_url', nullable: true })
+  canonicalUrl!: string | null;
+
   @Column('text', { name: 'file_name', nullable: true })
   fileName!: string | null;
 
@@ -44,12 +57,33 @@ export class Document {
   @Column('bigint', { name: 'size_bytes', transformer: bigintAsNumber })
   sizeBytes!: number;
 
-  /** Hexadecimal; unique in its knowledge base. */
-  @Column('text', { name: 'content_sha256' })
-  contentSha256!: string;
+  /** What it is a version of: an address, a file's path, whatever its owner calls it. Unique in its knowledge base. */
+  @Column('text', { name: 'source_id', nullable: true })
+  sourceId!: string | null;
 
+  /** The job that has brought it in, of an import of many. */
+  @Column('uuid', { name: 'job_id', nullable: true })
+  jobId!: string | null;
+
+  /** Hexadecimal; unique in its knowledge base. Null: a web page that has not been fetched yet. */
+  @Column('text', { name: 'content_sha256', nullable: true })
+  contentSha256!: string | null;
+
+  /** Of the newest content. */
   @Column('integer', { default: 1 })
   version!: number;
+
+  /** The version that is searchable; 0: none. */
+  @Column('integer', { name: 'indexed_version', default: 0 })
+  indexedVersion!: number;
+
+  /** More is earlier, among what its tenant has waiting. */
+  @Column('smallint', { default: 0 })
+  priority!: number;
+
+  /** What was not read of it, although it is ready. */
+  @Column('jsonb', { default: [] })
+  warnings!: DocumentWarning[];
 
   @Column('jsonb', { default: {} })
   metadata!: Record<string, unknown>;
@@ -98,6 +132,9 @@ export class Document {
   updatedAt!: Date;
 }
 
-/** Where the original of a document is stored. */
-export const storageKey = (document: Pick<Document, 'tenantId' | 'kbId' | 'id'>): string =>
-  `${document.tenantId}/${document.kbId}/${document.id}`;
+/**
+ * A new place for content: by tenant and by what it is. No two uploads share one, so deleting what nothing refers to
+ * any more cannot take what somebody else has just stored.
+ */
+export const newStorageKey = (kb: { tenantId: string; id: string }, sha256: string): string =>
+  `${kb.tenantId}/${kb.id}/${sha256}-${uuidv7()}`;

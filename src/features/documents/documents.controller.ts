@@ -1,16 +1,4 @@
-import {
-  Body,
-  Controller,
-  Delete,
-  Get,
-  HttpCode,
-  Param,
-  Patch,
-  Post,
-  Query,
-  Req,
-  StreamableFile,
-} from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query, Req } from '@nestjs/common';
 import {
   ApiAcceptedResponse,
   ApiBody,
@@ -19,7 +7,6 @@ import {
   ApiOkResponse,
   ApiOperation,
   ApiParam,
-  ApiProduces,
   ApiTags,
 } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
@@ -34,21 +21,47 @@ import { pageQuery, toPage } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { ApiKnowledgeBaseParam } from '../knowledge-bases/knowledge-bases.controller.js';
 import {
+  type BulkDelete,
   type CreateText,
   type ListDocuments,
   type UpdateDocument,
+  bulkDeleteSchema,
+  bulkDeletedSchema,
   chunkPageSchema,
   createTextSchema,
   documentPageSchema,
   documentSchema,
+  documentVersionsSchema,
   listDocumentsQuery,
   toChunk,
   toDocument,
+  toVersion,
   updateDocumentSchema,
   uploadResultSchema,
 } from './documents.dto.js';
+import { DocumentDeletionService } from './document-deletion.service.js';
+import { type FileOutcome, DocumentSourcesService } from './document-sources.service.js';
 import { DocumentsService } from './documents.service.js';
 import { uploadParts } from './upload-parts.js';
+
+/** What may stand in the form of an upload, for the API document. */
+export const UPLOAD_FIELDS = {
+  title: { type: 'string', description: 'The file name where it is missing' },
+  metadata: { type: 'string', description: 'A JSON object', example: '{"department":"support"}' },
+  acl: {
+    type: 'string',
+    description: 'Who may read them from the start, as JSON: {"members": [id], "groups": [id]}',
+  },
+  source_id: {
+    type: 'string',
+    description:
+      'What the file is a version of: newer content of the same source_id becomes a version of the same document. The ' +
+      'name of the file as it is sent, with its folders, where it is missing',
+  },
+  priority: { type: 'integer', minimum: -10, maximum: 10, default: 0 },
+  on_existing: { type: 'string', enum: ['version', 'reject'], default: 'version' },
+  file: { type: 'array', items: { type: 'string', format: 'binary' } },
+};
 
 const ApiDocumentParam = (): MethodDecorator =>
   ApiParam({ name: 'document', description: 'Id of the document' });
@@ -60,6 +73,8 @@ const ApiDocumentParam = (): MethodDecorator =>
 export class DocumentsController {
   constructor(
     private readonly documents: DocumentsService,
+    private readonly sources: DocumentSourcesService,
+    private readonly deletion: DocumentDeletionService,
     private readonly quotas: QuotasService,
   ) {}
 
@@ -69,7 +84,7 @@ export class DocumentsController {
   @ApiOperation({
     summary: 'Upload files',
     description:
-      'Text, Markdown, HTML, PDF and DOCX, told by content. Fields stand before the files. Each file is accepted or ' +
+      'What a file is, is told by its content. Fields stand before the files. Each file is accepted or ' +
       'rejected by itself; where all are rejected, the answer is the first one’s problem.',
   })
   @ApiConsumes('multipart/form-data')
@@ -78,37 +93,16 @@ export class DocumentsController {
       type: 'object',
       required: ['file'],
       properties: {
-        title: { type: 'string', description: 'The file name where it is missing' },
-        metadata: { type: 'string', description: 'A JSON object', example: '{"department":"support"}' },
-        acl: {
-          type: 'string',
-          description: 'Who may read them from the start, as JSON: {"members": [id], "groups": [id]}',
-        },
-        file: { type: 'array', items: { type: 'string', format: 'binary' } },
+        ...UPLOAD_FIELDS,
       },
     },
   })
   @ApiAcceptedResponse({ standardSchema: uploadResultSchema })
   @ApiProblems(409, 413, 415, 422)
   async upload(@Param('kb') kbReference: string, @Req() request: FastifyRequest) {
-    const kb = await this.documents.knowledgeBase(kbReference);
+    const kb = await this.sources.knowledgeBase(kbReference);
     const largest = await this.quotas.largestUpload();
-    const outcomes = await this.documents.createFromFiles(kb, uploadParts(request, largest));
-    const documents = outcomes.flatMap(({ result }) => (result instanceof Problem ? [] : [result]));
-    const problems = outcomes.flatMap(({ fileName, result }) =>
-      result instanceof Problem ? [{ fileName, problem: result }] : [],
-    );
-    if (documents.length === 0 && problems[0]) throw problems[0].problem;
-    return {
-      items: documents.map(toDocument),
-      rejected: problems.map(({ fileName, problem }) => ({
-        file_name: fileName,
-        status: problem.status,
-        code: problem.code,
-        detail: problem.detail,
-        ...problem.options.members,
-      })),
-    };
+    return toUploadResult(await this.sources.createFromParts(kb, uploadParts(request, largest)));
   }
 
   @Post('text')
@@ -118,7 +112,21 @@ export class DocumentsController {
   @ApiAcceptedResponse({ standardSchema: documentSchema })
   @ApiProblems(409, 413, 422)
   async createText(@Param('kb') kb: string, @Body({ schema: createTextSchema }) body: CreateText) {
-    return toDocument(await this.documents.createFromText(kb, body));
+    return toDocument(await this.sources.createFromText(kb, body));
+  }
+
+  @Post('bulk-delete')
+  @HttpCode(200)
+  @RequirePermission('document:delete')
+  @ApiOperation({
+    summary: 'Delete up to 500 documents at once',
+    description: 'Of those that are there, all are deleted or none is.',
+  })
+  @ApiOkResponse({ standardSchema: bulkDeletedSchema })
+  @ApiProblems(422)
+  async deleteMany(@Param('kb') kb: string, @Body({ schema: bulkDeleteSchema }) body: BulkDelete) {
+    const { deleted, notFound } = await this.deletion.deleteMany(kb, body.document_ids);
+    return { deleted, not_found: notFound };
   }
 
   @Get()
@@ -139,20 +147,17 @@ export class DocumentsController {
     return toDocument(await this.documents.get(kb, id));
   }
 
-  @Get(':document/content')
+  @Get(':document/versions')
   @ApiDocumentParam()
   @RequirePermission('document:read')
-  @ApiOperation({ summary: 'Download the original' })
-  @ApiProduces('application/octet-stream')
-  @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })
-  async content(@Param('kb') kb: string, @Param('document', IdParam) id: string) {
-    const { document, content } = await this.documents.content(kb, id);
-    // Never shown inline: an uploaded page must not run in this origin.
-    return new StreamableFile(content, {
-      type: document.mimeType,
-      length: document.sizeBytes,
-      disposition: `attachment; filename*=UTF-8''${encodeURIComponent(document.fileName ?? `${document.title}.md`)}`,
-    });
+  @ApiOperation({
+    summary: 'List the originals that are stored of a document',
+    description: 'The one that is searchable, and a newer one that is being ingested or could not be.',
+  })
+  @ApiOkResponse({ standardSchema: documentVersionsSchema })
+  async versions(@Param('kb') kb: string, @Param('document', IdParam) id: string) {
+    const { document, versions } = await this.documents.listVersions(kb, id);
+    return { items: versions.map(version => toVersion(version, document)), total: versions.length };
   }
 
   @Get(':document/chunks')
@@ -192,7 +197,7 @@ export class DocumentsController {
   @ApiOperation({ summary: 'Delete a document with its chunks and its original' })
   @ApiNoContentResponse()
   async delete(@Param('kb') kb: string, @Param('document', IdParam) id: string) {
-    await this.documents.delete(kb, id);
+    await this.deletion.delete(kb, id);
   }
 
   @Post(':document/reindex')
@@ -217,4 +222,23 @@ export class DocumentsController {
   async cancel(@Param('kb') kb: string, @Param('document', IdParam) id: string) {
     return toDocument(await this.documents.cancel(kb, id));
   }
+}
+
+/** @throws Problem the first one’s, where all are rejected */
+export function toUploadResult(outcomes: readonly FileOutcome[]) {
+  const documents = outcomes.flatMap(({ result }) => (result instanceof Problem ? [] : [result]));
+  const problems = outcomes.flatMap(({ fileName, result }) =>
+    result instanceof Problem ? [{ fileName, problem: result }] : [],
+  );
+  if (documents.length === 0 && problems[0]) throw problems[0].problem;
+  return {
+    items: documents.map(toDocument),
+    rejected: problems.map(({ fileName, problem }) => ({
+      file_name: fileName,
+      status: problem.status,
+      code: problem.code,
+      detail: problem.detail,
+      ...problem.options.members,
+    })),
+  };
 }

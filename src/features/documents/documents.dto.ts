@@ -3,7 +3,9 @@ import { freeJson, jsonValue } from '../../foundation/http/free-json.js';
 import { listQuery, pageSchema } from '../../foundation/http/pagination.js';
 import { inspect } from '../../foundation/http/request-guards.js';
 import type { Chunk } from './chunks.repository.js';
+import type { DocumentVersion } from './document-versions.repository.js';
 import { DOCUMENT_SOURCES, DOCUMENT_STAGES, DOCUMENT_STATUSES, type Document } from './document.entity.js';
+import { LONGEST_ADDRESS } from './web-address.js';
 
 const titleField = z.string().trim().min(1).max(500).meta({ example: 'Warranty terms' });
 export const metadataField = freeJson.meta({ example: { department: 'support', year: 2026 } });
@@ -21,6 +23,49 @@ export const setAclSchema = z
   .strictObject({ acl: aclField.nullable().describe('Null: whoever reads the knowledge base') })
   .meta({ id: 'SetDocumentAcl' });
 
+const addressField = z
+  .url({ protocol: /^https?$/ })
+  .max(LONGEST_ADDRESS)
+  .meta({ example: 'https://example.com/handbook' });
+
+/** More would not fit into the index that keeps sources unique. */
+const LONGEST_SOURCE_BYTES = 2500;
+
+/** Whether an index can hold what a document is a version of. */
+export const isSourceId = (text: string): boolean =>
+  text.trim() !== '' && Buffer.byteLength(text) <= LONGEST_SOURCE_BYTES;
+
+const sourceIdField = z
+  .string()
+  .max(1000)
+  .refine(isSourceId, `must not be empty, or longer than ${LONGEST_SOURCE_BYTES} bytes`)
+  .meta({ example: 'handbook/warranty.md' });
+
+const WHAT_SOURCE_ID_IS =
+  'What the document is a version of: newer content of the same source_id becomes a version of the same document.';
+
+const priorityField = z
+  .int()
+  .min(-10)
+  .max(10)
+  .describe('More is earlier, among what its tenant has waiting [0]');
+
+const onExistingField = z
+  .enum(['version', 'reject'])
+  .describe(
+    'What becomes of newer content of a source that is there: a version of its document, or a 409 [version]',
+  );
+
+/** What may be said of every document, whatever way it comes. */
+const describedFields = {
+  title: titleField.optional(),
+  metadata: metadataField.optional(),
+  acl: aclField.optional().describe('From the start; whoever reads the knowledge base where it is missing'),
+  source_id: sourceIdField.optional().describe(WHAT_SOURCE_ID_IS),
+  priority: priorityField.optional(),
+  on_existing: onExistingField.default('version'),
+};
+
 /** Characters. */
 const LONGEST_TEXT = 10_000_000;
 
@@ -31,15 +76,66 @@ export const createTextSchema = z
       .max(LONGEST_TEXT)
       .refine(text => text.trim() !== '', 'must not be empty')
       .meta({ example: '# Warranty\n\nFrames carry a warranty of ten years from the day of purchase.' }),
+    source_url: addressField.optional().describe('Its source_id, too, where that is missing'),
+    ...describedFields,
     title: titleField.optional().describe('The first line of the text where it is missing'),
-    metadata: metadataField.default({}),
-    source_url: z
-      .url({ protocol: /^https?$/ })
-      .max(2000)
-      .optional(),
-    acl: aclField.optional().describe('From the start; whoever reads the knowledge base where it is missing'),
   })
   .meta({ id: 'CreateTextDocument' });
+
+export const createFromUrlSchema = z
+  .strictObject({
+    url: addressField,
+    ...describedFields,
+    title: titleField.optional().describe('The page’s own where it is missing'),
+    source_id: sourceIdField.optional().describe(`${WHAT_SOURCE_ID_IS} The address where it is missing`),
+  })
+  .meta({ id: 'CreateDocumentFromUrl' });
+
+const pathPattern = z
+  .string()
+  .min(1)
+  .max(200)
+  .meta({ description: 'Of a path, in which * stands for anything', example: '/docs/*' });
+
+/** Addresses of one import. */
+export const MOST_PAGES = 10_000;
+
+export const importUrlsSchema = z
+  .strictObject({
+    urls: z
+      .array(z.string().max(LONGEST_ADDRESS))
+      .max(1000)
+      .default([])
+      .meta({ example: ['https://example.com/a', 'https://example.com/b'] }),
+    sitemap_url: addressField
+      .optional()
+      .describe('Of a sitemap, an index of sitemaps, or a text with an address a line'),
+    include: z.array(pathPattern).min(1).max(100).optional().describe('Only these paths [all]'),
+    exclude: z.array(pathPattern).max(100).default([]).describe('Not these paths'),
+    max_pages: z
+      .int()
+      .min(1)
+      .max(MOST_PAGES)
+      .default(1000)
+      .describe('Addresses that are taken, at most [1000]'),
+    metadata: metadataField.optional(),
+    acl: aclField.optional().describe('From the start; whoever reads the knowledge base where it is missing'),
+    priority: priorityField.optional(),
+    on_existing: onExistingField.default('version'),
+  })
+  .refine(({ urls, sitemap_url }) => urls.length > 0 || sitemap_url !== undefined, {
+    path: ['urls'],
+    message: 'There must be addresses, or a sitemap',
+  })
+  .meta({ id: 'ImportUrls' });
+
+export const bulkDeleteSchema = z
+  .strictObject({ document_ids: z.array(lowercaseUuid).min(1).max(500) })
+  .meta({ id: 'BulkDeleteDocuments' });
+
+export const bulkDeletedSchema = z
+  .object({ deleted: z.array(z.uuid()), not_found: z.array(z.uuid()) })
+  .meta({ id: 'BulkDeletedDocuments' });
 
 export const updateDocumentSchema = z
   .strictObject({ title: titleField.optional(), metadata: metadataField.optional() })
@@ -66,15 +162,25 @@ function jsonField<Schema extends z.ZodType>(schema: Schema) {
     .pipe(schema);
 }
 
-/** The fields that may stand beside the files of an upload. */
+/** The fields that may stand beside the files of an upload, or in their place an address. */
 export const uploadFieldsSchema = z.strictObject({
-  title: titleField.optional(),
+  ...describedFields,
   metadata: jsonField(metadataField).optional(),
   acl: jsonField(aclField).optional(),
+  priority: z
+    .string()
+    .regex(/^-?\d{1,2}$/, 'must be a whole number from -10 to 10')
+    .transform(Number)
+    .pipe(priorityField)
+    .optional(),
+  url: addressField.optional(),
 });
 
 export const listDocumentsQuery = listQuery(['created_at', 'title', 'updated_at', 'size_bytes'], {
   status: z.enum(DOCUMENT_STATUSES).optional(),
+  source: z.enum(DOCUMENT_SOURCES).optional(),
+  source_id: z.string().max(LONGEST_ADDRESS).optional(),
+  job_id: z.uuid().optional().describe('Of the import that has brought them in'),
 });
 
 export const documentSchema = z
@@ -84,11 +190,19 @@ export const documentSchema = z
     title: z.string().meta({ example: 'Warranty terms' }),
     source: z.enum(DOCUMENT_SOURCES),
     source_url: z.string().nullable(),
+    canonical_url: z.string().nullable().describe('Where a web page says that it belongs'),
     file_name: z.string().nullable(),
     mime_type: z.string().meta({ example: 'text/markdown' }),
     size_bytes: z.int(),
-    content_sha256: z.string(),
-    version: z.int(),
+    source_id: z.string().nullable().describe('What it is a version of'),
+    job_id: z.uuid().nullable().describe('Of the import that has brought it in'),
+    content_sha256: z.string().nullable().describe('Null: a web page that has not been fetched yet'),
+    version: z.int().describe('Of the newest content'),
+    indexed_version: z.int().describe('The version that is searchable; 0: none'),
+    priority: z.int(),
+    warnings: z
+      .array(z.object({ code: z.string(), message: z.string(), pages: z.array(z.int()).optional() }))
+      .describe('What could not be read of it'),
     metadata: z.record(z.string(), jsonValue),
     status: z.enum(DOCUMENT_STATUSES),
     stage: z.enum(DOCUMENT_STAGES).nullable(),
@@ -104,6 +218,23 @@ export const documentSchema = z
   })
   .meta({ id: 'Document' });
 
+export const documentVersionSchema = z
+  .object({
+    version: z.int(),
+    searchable: z.boolean().describe('Whether its chunks are those that are found'),
+    content_sha256: z.string(),
+    size_bytes: z.int(),
+    mime_type: z.string(),
+    file_name: z.string().nullable(),
+    created_by: z.uuid().nullable(),
+    created_at: z.iso.datetime(),
+  })
+  .meta({ id: 'DocumentVersion' });
+
+export const documentVersionsSchema = z
+  .object({ items: z.array(documentVersionSchema).describe('Newest first'), total: z.int() })
+  .meta({ id: 'DocumentVersions' });
+
 export const documentPageSchema = pageSchema(documentSchema, 'DocumentPage');
 
 export const uploadResultSchema = z
@@ -115,7 +246,7 @@ export const uploadResultSchema = z
         status: z.int(),
         code: z.string(),
         detail: z.string(),
-        document_id: z.uuid().optional().describe('Of the document that has this content already'),
+        document_id: z.uuid().optional().describe('Of the document that has this content or source already'),
       }),
     ),
   })
@@ -151,6 +282,9 @@ export interface Acl {
 }
 
 export type CreateText = z.infer<typeof createTextSchema>;
+export type CreateFromUrl = z.infer<typeof createFromUrlSchema>;
+export type ImportUrls = z.infer<typeof importUrlsSchema>;
+export type BulkDelete = z.infer<typeof bulkDeleteSchema>;
 export type UpdateDocument = z.infer<typeof updateDocumentSchema>;
 export type UploadFields = z.infer<typeof uploadFieldsSchema>;
 export type ListDocuments = z.infer<typeof listDocumentsQuery>;
@@ -162,11 +296,17 @@ export function toDocument(document: Document): z.infer<typeof documentSchema> {
     title: document.title,
     source: document.source,
     source_url: document.sourceUrl,
+    canonical_url: document.canonicalUrl,
     file_name: document.fileName,
     mime_type: document.mimeType,
     size_bytes: document.sizeBytes,
+    source_id: document.sourceId,
+    job_id: document.jobId,
     content_sha256: document.contentSha256,
     version: document.version,
+    indexed_version: document.indexedVersion,
+    priority: document.priority,
+    warnings: document.warnings,
     metadata: document.metadata as z.infer<typeof documentSchema>['metadata'],
     status: document.status,
     stage: document.stage,
@@ -181,5 +321,19 @@ export function toDocument(document: Document): z.infer<typeof documentSchema> {
     updated_at: document.updatedAt.toISOString(),
   };
 }
+
+export const toVersion = (
+  version: DocumentVersion,
+  document: Document,
+): z.infer<typeof documentVersionSchema> => ({
+  version: version.version,
+  searchable: version.version === document.indexedVersion,
+  content_sha256: version.contentSha256,
+  size_bytes: version.sizeBytes,
+  mime_type: version.mimeType,
+  file_name: version.fileName,
+  created_by: version.createdBy,
+  created_at: version.createdAt.toISOString(),
+});
 
 export const toChunk = (chunk: Chunk): z.infer<typeof chunkSchema> => chunk;

@@ -1,10 +1,5 @@
-/** The queue through which this room calls the one that ingests. */
+/** The queue through which this room wakes up the one that ingests. */
 export const INGESTION_QUEUE = 'ingestion';
 
-/** A call to ingest one document; everything about it stands in its row. */
-export interface IngestionCall {
-  tenantId: string;
-  documentId: string;
-  /** Whoever had the document before is known to be dead: do not wait for its lease to end. */
-  takeOver?: boolean;
-}
+/** A call to look for documents that wait: which of them is next, and what is to be done, stands in their rows. */
+export type IngestionCall = Record<string, never>;
