@@ -18,6 +18,9 @@ import { CreateUsage1763900400000 } from './1763900400000-create-usage.js';
 import { CreateWebhooks1763900500000 } from './1763900500000-create-webhooks.js';
 import { CreateIdempotencyKeys1763900600000 } from './1763900600000-create-idempotency-keys.js';
 import { CreateAlerts1763900700000 } from './1763900700000-create-alerts.js';
+import { ExtendDocuments1764000000000 } from './1764000000000-extend-documents.js';
+import { AddCanonicalUrls1764000100000 } from './1764000100000-add-canonical-urls.js';
+import { WatchDocuments1764000900000 } from './1764000900000-watch-documents.js';
 
 /** In the order in which they run. */
 export const MIGRATIONS = [
@@ -41,4 +44,7 @@ export const MIGRATIONS = [
   CreateWebhooks1763900500000,
   CreateIdempotencyKeys1763900600000,
   CreateAlerts1763900700000,
+  ExtendDocuments1764000000000,
+  AddCanonicalUrls1764000100000,
+  WatchDocuments1764000900000,
 ];

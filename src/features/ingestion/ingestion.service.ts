@@ -1,8 +1,8 @@
 import { Injectable, Logger } from '@nestjs/common';
+import { createHash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { CreditsService } from '../../core/credits/credits.service.js';
 import { EventsService } from '../../core/events/events.service.js';
-import { ModelError } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
 import { type ConfigOverrides, effectiveConfig } from '../../core/tenancy/tenant-config.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
@@ -10,36 +10,47 @@ import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import { type UsageMeter, UsageService } from '../../core/usage/usage.service.js';
 import type { Tx } from '../../foundation/database/transaction.js';
+import { DocumentError } from '../../foundation/extraction/document-error.js';
+import type { SplitOptions } from '../../foundation/extraction/document-parts.js';
 import { Problem } from '../../foundation/http/problem.js';
-import { InjectJobQueue } from '../../foundation/jobs/jobs.module.js';
-import type { JobQueue } from '../../foundation/jobs/job-queue.js';
-import { FileMissingError, FileStorage } from '../../foundation/storage/file-storage.js';
+import { FileStorage } from '../../foundation/storage/file-storage.js';
 import { ChunksRepository } from '../documents/chunks.repository.js';
-import { DocumentError } from '../documents/document-error.js';
-import { type DocumentStage, storageKey } from '../documents/document.entity.js';
-import { INGESTION_QUEUE, type IngestionCall } from '../documents/ingestion-queue.js';
+import { DocumentVersionsRepository } from '../documents/document-versions.repository.js';
+import { DocumentsRepository } from '../documents/documents.repository.js';
+import { IngestionCalls } from '../documents/ingestion-calls.service.js';
+import { type Checkpoint, StagingRepository } from '../documents/staging.repository.js';
 import { KnowledgeBasesRepository } from '../knowledge-bases/knowledge-bases.repository.js';
-import { DocumentLoader, type SplitDocument } from './document-loader.js';
-import { type ClaimedDocument, IngestionRepository } from './ingestion.repository.js';
+import { DocumentLease, LeaseLostError } from './document-lease.js';
+import { DocumentReading } from './document-reading.service.js';
+import { DocumentStaging } from './document-staging.service.js';
+import { EmbeddingModelChangedError, faultOf } from './ingestion-fault.js';
+import {
+  type ClaimedDocument,
+  IngestionRepository,
+  type Original,
+  type PickedDocument,
+} from './ingestion.repository.js';
+import { KbReindexing } from './kb-reindexing.service.js';
 
 /** Attempts that end with a passing fault. */
 const MOST_ATTEMPTS = 4;
 /** Deaths of the process while it worked on this document; more than bad luck explains. */
 const MOST_INTERRUPTIONS = 25;
-const HEARTBEAT_MS = 5_000;
-/** Share of the progress bar that lies before the first embedding, and after the last. */
-const LOADED = 0.1;
-const EMBEDDED = 0.95;
+/** Chunks that take long enough to be stored for somebody to see that stage. */
+const LONG_STORE = 1_000;
+/** To be raised when the same file, with the same settings, is split in another way than before. */
+const READING_VERSION = 1;
 
-/** The document is no longer this worker's: cancelled, deleted, taken over. Nothing is to be written any more. */
-class LeaseLostError extends Error {}
-
-/** The knowledge base holds vectors of another model, which cannot be compared with ours. */
-class EmbeddingModelChangedError extends Error {}
+/** What became of a document that an attempt has brought to its end. */
+interface Stored {
+  outcome: 'ingested' | 'staged';
+  chunkCount: number;
+}
 
 /**
- * From an original to searchable chunks: load, split, embed, store. Everything before the last step is without
- * effect, and the last is one transaction, so a document is wholly searchable or not at all.
+ * From an original to searchable chunks: load, split, embed, store. What the first three make is staged step by step, so
+ * that another attempt goes on where this one ends; the last is one transaction, so that a document is wholly searchable or
+ * not at all.
  */
 @Injectable()
 export class IngestionService {
@@ -50,136 +61,187 @@ export class IngestionService {
     private readonly directory: TenantDirectory,
     private readonly database: TenantDatabase,
     private readonly repository: IngestionRepository,
-    private readonly knowledgeBases: KnowledgeBasesRepository,
+    private readonly reading: DocumentReading,
+    private readonly staging: DocumentStaging,
+    private readonly stagingRepository: StagingRepository,
     private readonly chunks: ChunksRepository,
+    private readonly documents: DocumentsRepository,
+    private readonly versions: DocumentVersionsRepository,
+    private readonly knowledgeBases: KnowledgeBasesRepository,
+    private readonly reindexing: KbReindexing,
     private readonly storage: FileStorage,
-    private readonly loader: DocumentLoader,
     private readonly models: ModelsService,
     private readonly usage: UsageService,
     private readonly credits: CreditsService,
     private readonly events: EventsService,
-    @InjectJobQueue(INGESTION_QUEUE) private readonly queue: JobQueue<IngestionCall>,
+    private readonly calls: IngestionCalls,
   ) {}
 
-  /** Ingests the document of a call, if it still waits for it. Faults end up in the document's row, not here. */
-  async ingest(call: IngestionCall, signal: AbortSignal): Promise<void> {
-    const tenant = await this.directory.find(call.tenantId);
+  /** Ingests a document, if it still waits for it. Faults end up in the document's row, not here. */
+  async ingest({ tenantId, documentId }: PickedDocument, signal: AbortSignal): Promise<void> {
+    const tenant = await this.directory.find(tenantId);
     if (!tenant) return;
     await this.context.runAsSystem(tenant, async () => {
       const owner = uuidv7();
-      const document = await this.database.run(tx =>
-        this.repository.claim(tx, call.documentId, owner, call.takeOver ?? false),
-      );
-      if (!document) return;
+      const claimed = await this.database.run(async tx => {
+        const document = await this.repository.claim(tx, documentId, owner);
+        return document && { document, checkpoint: await this.stagingRepository.find(tx, documentId) };
+      });
+      if (!claimed) return;
+      const { document } = claimed;
       const started = Date.now();
       const { kbId, createdBy: userId } = document;
       const meter = this.usage.meter({ operation: 'document.ingest', kbId, userId });
-      const lease = new Lease(this.database, this.repository, document.id, owner, signal);
+      const lease = new DocumentLease(this.database, this.repository, document.id, owner, signal);
       try {
-        const chunkCount = await this.work(document, tenant.config, lease);
+        const stored = await this.work(document, claimed.checkpoint, tenant.config, lease);
         meter.end('success');
         this.logger.log({
-          msg: 'Document ingested',
+          msg: `Document ${stored?.outcome ?? 'unchanged'}`,
           tenant: tenant.name,
           document_id: document.id,
-          chunks: chunkCount,
+          chunks: stored?.chunkCount,
           duration_ms: Date.now() - started,
+          stages_ms: lease.stageTimes(),
         });
       } catch (error) {
         await this.settle(document, lease, meter, error, signal.aborted);
       } finally {
         lease.end();
       }
+      // It may have been the last one that the others were waiting for.
+      if (document.reindexingTo !== null) await this.reindexing.swapIfComplete(kbId, signal);
     });
   }
 
-  private async work(document: ClaimedDocument, ofTenant: ConfigOverrides, lease: Lease): Promise<number> {
+  /** @returns null where the document is as it was before: what was fetched is what is searchable */
+  private async work(
+    document: ClaimedDocument,
+    checkpoint: Checkpoint | null,
+    ofTenant: ConfigOverrides,
+    lease: DocumentLease,
+  ): Promise<Stored | null> {
     if (document.interruptions > MOST_INTERRUPTIONS) {
       throw new DocumentError('damaged', 'Working on this document ended the process too often.');
     }
-    const split = await this.load(document, ofTenant, lease);
-    await lease.report('embed', LOADED);
     const { name: model } = this.models.embedding();
+    // Before anything is paid for; once more when it is stored.
+    requireModel(document, model);
+    const original = document.original ?? (await this.reading.fetch(document, lease));
+    if (!original) return this.keep(document);
+    const split = splitOptions(effectiveConfig(ofTenant, document.config));
+    const fingerprint = fingerprintOf(original, split, model);
+    if (checkpoint?.split && checkpoint.fingerprint === fingerprint) {
+      return this.embedAndStore(document, checkpoint, await this.staging.embedded(document), lease);
+    }
+    const reading = this.reading.read(original, {
+      split,
+      readable: document.source === 'url',
+      signal: lease.signal,
+    });
+    const header = { version: document.version, fingerprint, embeddingModel: model };
+    const staged = await this.staging.split(document, lease, header, reading);
+    return this.embedAndStore(document, staged, { chunks: 0, tokens: 0 }, lease);
+  }
+
+  /** A web page that has not changed is ready as it was, unless its vectors are to be those of another model. */
+  private async keep(document: ClaimedDocument): Promise<null> {
+    if (document.reindexingTo === null) return null;
+    await this.database.run(async tx => {
+      await this.documents.requeue(tx, document.id, document.tokenId);
+      this.calls.afterCommit(tx);
+    });
+    return null;
+  }
+
+  /** Pays for what it embeds, also where another attempt has to go on: that one finds it staged. */
+  private async embedAndStore(
+    document: ClaimedDocument,
+    checkpoint: Checkpoint,
+    before: { chunks: number; tokens: number },
+    lease: DocumentLease,
+  ): Promise<Stored> {
+    const { name: model } = this.models.embedding();
+    const tokens = (quantity: number) => ({ operation: 'embedding_tokens' as const, model, quantity });
+    this.usage.note({ model });
     const { result } = await this.credits.spend(
       {
         operation: 'ingestion',
         lines: [
-          { operation: 'page_parsed', quantity: split.pageCount },
-          { operation: 'embedding_tokens', model, quantity: tokensOf(split) },
+          { operation: 'page_parsed', quantity: checkpoint.pageCount },
+          tokens(checkpoint.tokenCount - before.tokens),
         ],
         tokenId: document.tokenId,
         userId: document.createdBy,
       },
-      () => this.embedAndStore(document, lease, split),
+      async meter => {
+        let paidFor = 0;
+        try {
+          await this.staging.embed(document, checkpoint, before.chunks, lease, embedded => {
+            paidFor += embedded;
+            this.usage.note({ embeddingTokens: embedded });
+          });
+          return await this.store(document, checkpoint, lease);
+        } catch (error) {
+          if (paidFor === 0 || !keepsWhatIsStaged(error, lease)) throw error;
+          meter.used(tokens(paidFor));
+          return { error };
+        }
+      },
     );
+    if ('error' in result) throw result.error;
     return result;
-  }
-
-  private async embedAndStore(
-    document: ClaimedDocument,
-    lease: Lease,
-    split: SplitDocument,
-  ): Promise<number> {
-    const model = this.models.embedding();
-    const texts = split.chunks.map(chunk => chunk.text);
-    const embeddings = await model.embedDocuments(texts, {
-      signal: lease.signal,
-      onProgress: done => lease.note('embed', LOADED + (EMBEDDED - LOADED) * (done / texts.length)),
-    });
-    this.usage.note({ model: model.name, embeddingTokens: tokensOf(split) });
-    await lease.report('store', EMBEDDED);
-    return this.store(document, lease, model.name, split, embeddings);
-  }
-
-  private async load(
-    document: ClaimedDocument,
-    ofTenant: ConfigOverrides,
-    lease: Lease,
-  ): Promise<SplitDocument> {
-    const { chunk_size: chunkSize, chunk_overlap: chunkOverlap } = effectiveConfig(ofTenant, document.config);
-    const content = await this.storage.read(storageKey(document));
-    const split = await this.loader.loadAndSplit(content, {
-      fileName: document.fileName ?? undefined,
-      declaredMimeType: document.mimeType,
-      chunkSize,
-      chunkOverlap,
-      signal: lease.signal,
-    });
-    if (split.chunks.length === 0) throw new DocumentError('no_text', 'There is no text in this document.');
-    return split;
   }
 
   private async store(
     document: ClaimedDocument,
-    lease: Lease,
-    modelName: string,
-    split: SplitDocument,
-    embeddings: number[][],
-  ): Promise<number> {
-    const { reweighNeeded } = await this.database.run(async tx => {
-      if (!(await this.repository.lockOwn(tx, document.id, lease.owner))) throw new LeaseLostError();
-      if (!(await this.knowledgeBases.fixEmbeddingModel(tx, document.kbId, modelName))) {
-        throw new EmbeddingModelChangedError();
+    checkpoint: Checkpoint,
+    lease: DocumentLease,
+  ): Promise<Stored> {
+    if (checkpoint.chunkCount > LONG_STORE) await lease.within(() => Promise.resolve());
+    // From here on nobody else gets at the document; a heartbeat would only wait for its lock.
+    await lease.rest();
+    const stored = await this.database.run(async tx => {
+      const locked = await this.repository.lockOwn(tx, document.id, lease.owner);
+      if (!locked) throw new LeaseLostError();
+      const { embeddingModel, chunkCount } = checkpoint;
+      if (locked.reindexingTo !== null) {
+        requireModel({ embeddingModel: null, ...locked }, embeddingModel);
+        await this.repository.park(tx, document.id, lease.owner);
+        return null;
       }
-      const index = await this.chunks.replaceChunks(
-        tx,
-        { documentId: document.id, tenantId: document.tenantId, kbId: document.kbId },
-        split.chunks.map((chunk, i) => ({ ...chunk, embedding: embeddings[i] as number[] })),
-      );
-      await this.repository.finish(tx, document.id, lease.owner, {
-        mimeType: split.mimeType,
-        chunkCount: split.chunks.length,
-        tokenCount: tokensOf(split),
+      if (!(await this.knowledgeBases.fixEmbeddingModel(tx, document.kbId, embeddingModel))) {
+        throw new EmbeddingModelChangedError(false);
+      }
+      const { hasChunks } = locked;
+      const state = await this.chunks.swapIn(tx, ownerOf(document), chunkCount, {
+        hasChunks,
+        signal: lease.signal,
       });
+      await this.repository.finish(tx, document.id, lease.owner, checkpoint);
+      if (document.source === 'url') await this.documents.notePage(tx, document.id, checkpoint);
+      await this.stagingRepository.discard(tx, document.id);
+      const superfluous = await this.versions.deleteOthers(tx, document.id, [document.version]);
       this.tell(tx, document, 'document.ready', {
-        chunk_count: split.chunks.length,
-        token_count: tokensOf(split),
+        chunk_count: chunkCount,
+        token_count: checkpoint.tokenCount,
       });
-      return index;
+      return { ...state, superfluous };
     });
-    // Of a large knowledge base, apart from the store: the document is searchable meanwhile.
-    if (reweighNeeded) await this.database.run(tx => this.chunks.reweigh(tx, document.kbId));
-    return split.chunks.length;
+    const { chunkCount } = checkpoint;
+    if (!stored) return { outcome: 'staged', chunkCount };
+    await this.storage.forget(stored.superfluous);
+    if (stored.reweighNeeded) await this.reweigh(document.kbId);
+    return { outcome: 'ingested', chunkCount };
+  }
+
+  /** Of a large knowledge base, apart from the store: the document is searchable already, whatever comes of this. */
+  private async reweigh(kbId: string): Promise<void> {
+    try {
+      await this.database.run(tx => this.chunks.reweigh(tx, kbId));
+    } catch (error) {
+      this.logger.warn(`A knowledge base was not weighed anew: ${(error as Error).message}`);
+    }
   }
 
   /** What the tenant did not do itself, and may wait for. */
@@ -191,115 +253,84 @@ export class IngestionService {
   /** Writes down how an attempt ended that did not end well. */
   private async settle(
     document: ClaimedDocument,
-    lease: Lease,
+    lease: DocumentLease,
     meter: UsageMeter,
     error: unknown,
     shuttingDown: boolean,
   ): Promise<void> {
     if (error instanceof LeaseLostError) return;
     const { owner } = lease;
-    const call: IngestionCall = { tenantId: document.tenantId, documentId: document.id };
     if (shuttingDown) {
       const released = await this.database.run(tx => this.repository.release(tx, document.id, owner));
-      // Another worker may take it at once; under an id of its own, for the queue still counts this call as running.
-      if (released) await this.queue.add(`${document.id}-${owner}`, call);
+      // Another worker may take it at once.
+      if (released) this.calls.now();
       return;
     }
-    const fault = describe(error);
+    const fault = faultOf(error);
+    const { code, message } = fault;
     const attempt = document.attempts + 1;
     if (fault.passing && attempt < MOST_ATTEMPTS) {
-      const delay = 2 ** attempt;
+      const delay = Math.max(2 ** attempt, fault.retryAfter ?? 0);
       const kept = await this.database.run(tx =>
-        this.repository.retryLater(tx, document.id, owner, fault.code, fault.message, delay),
+        this.repository.retryLater(tx, document.id, owner, code, message, delay),
       );
-      if (kept) await this.queue.add(`${document.id}-attempt-${attempt}`, call, { delay: delay * 1000 });
+      // Whose document it is by now knows what has become of its original.
+      if (!kept) return;
+      this.calls.later(delay * 1000);
     } else {
-      await this.database.run(async tx => {
-        const { code, message } = fault;
-        if (await this.repository.fail(tx, document.id, owner, code, message))
-          this.tell(tx, document, 'document.failed', { error: { code, message } });
+      const kept = await this.database.run(async tx => {
+        if (!(await this.repository.fail(tx, document.id, owner, code, message))) return false;
+        // What was paid for stays: whoever asks again after a fault that has passed, or with new credits, goes on from there.
+        if (!fault.passing && !(error instanceof Problem))
+          await this.stagingRepository.discard(tx, document.id);
+        this.tell(tx, document, 'document.failed', { error: { code, message } });
+        return true;
       });
+      if (!kept) return;
       meter.end('failure');
     }
-    this.logger[fault.code === 'internal_error' ? 'error' : 'warn'](
-      fault.code === 'internal_error' ? error : `Document ${document.id} was not ingested: ${fault.message}`,
-    );
+    if (code === 'internal_error') this.logger.error(error);
+    else this.logger.warn(`Document ${document.id} was not ingested: ${message}`);
   }
 }
 
-/** Estimated: no endpoint tells how many it has counted. */
-const tokensOf = (split: SplitDocument): number =>
-  split.chunks.reduce((sum, chunk) => sum + chunk.tokenCount, 0);
+const ownerOf = ({ id, tenantId, kbId }: ClaimedDocument) => ({ documentId: id, tenantId, kbId });
 
-function describe(error: unknown): { code: string; message: string; passing: boolean } {
-  if (error instanceof DocumentError) return { code: error.code, message: error.message, passing: false };
-  if (error instanceof ModelError)
-    return { code: error.code, message: error.message, passing: error.retryable };
-  // There are too few credits: somebody has to do something, and to ask for another attempt.
-  if (error instanceof Problem && error.status < 500)
-    return { code: error.code, message: error.detail, passing: false };
-  if (error instanceof FileMissingError) {
-    return {
-      code: 'content_missing',
-      message: 'The original of this document is not in the storage.',
-      passing: false,
-    };
-  }
-  if (error instanceof EmbeddingModelChangedError) {
-    const message =
-      'The knowledge base holds vectors of another embedding model; it has to be re-indexed as a whole.';
-    return { code: 'embedding_model_changed', message, passing: false };
-  }
-  // What it was is in the log; a row that tenants read is no place for it.
-  return { code: 'internal_error', message: 'Something went wrong on our side.', passing: true };
+/** @throws EmbeddingModelChangedError where vectors of this model have no place in the knowledge base */
+function requireModel(
+  { embeddingModel, reindexingTo }: Pick<ClaimedDocument, 'embeddingModel' | 'reindexingTo'>,
+  model: string,
+): void {
+  const wanted = reindexingTo ?? embeddingModel ?? model;
+  if (wanted !== model) throw new EmbeddingModelChangedError(reindexingTo !== null);
 }
 
-/** Holds a document for its worker and reports progress; its signal ends the work when the document is lost. */
-class Lease {
-  private readonly controller = new AbortController();
-  private readonly timer: NodeJS.Timeout;
-  private stage: DocumentStage = 'load';
-  private progress = 0;
+const keepsWhatIsStaged = (error: unknown, lease: DocumentLease): boolean =>
+  !(error instanceof LeaseLostError) && (lease.signal.aborted || faultOf(error).passing);
 
-  constructor(
-    private readonly database: TenantDatabase,
-    private readonly repository: IngestionRepository,
-    private readonly documentId: string,
-    readonly owner: string,
-    private readonly parent: AbortSignal,
-  ) {
-    parent.addEventListener('abort', this.abort, { once: true });
-    this.timer = setInterval(() => void this.beat().catch(() => undefined), HEARTBEAT_MS);
-  }
+const splitOptions = (config: ReturnType<typeof effectiveConfig>): Required<SplitOptions> => ({
+  chunkSize: config.chunk_size,
+  chunkOverlap: config.chunk_overlap,
+  chunkUnit: config.chunk_unit,
+});
 
-  get signal(): AbortSignal {
-    return this.controller.signal;
-  }
-
-  /** Remembers how far the work is; written with the next heartbeat. */
-  note(stage: DocumentStage, progress: number): void {
-    this.stage = stage;
-    this.progress = progress;
-  }
-
-  /** Writes it down at once. @throws LeaseLostError */
-  async report(stage: DocumentStage, progress: number): Promise<void> {
-    this.note(stage, progress);
-    if (!(await this.beat())) throw new LeaseLostError();
-  }
-
-  end(): void {
-    clearInterval(this.timer);
-    this.parent.removeEventListener('abort', this.abort);
-  }
-
-  private readonly abort = (): void => this.controller.abort(this.parent.reason);
-
-  private async beat(): Promise<boolean> {
-    const held = await this.database.run(tx =>
-      this.repository.heartbeat(tx, this.documentId, this.owner, this.stage, this.progress),
-    );
-    if (!held) this.controller.abort(new LeaseLostError());
-    return held;
-  }
-}
+/** Everything that chunks and vectors depend on: where it is the same, they are. */
+const fingerprintOf = (
+  original: Pick<Original, 'contentSha256' | 'mimeType' | 'fileName'>,
+  split: Required<SplitOptions>,
+  model: string,
+): string =>
+  createHash('sha256')
+    .update(
+      JSON.stringify([
+        READING_VERSION,
+        original.contentSha256,
+        original.mimeType,
+        original.fileName,
+        split.chunkSize,
+        split.chunkOverlap,
+        split.chunkUnit,
+        model,
+      ]),
+    )
+    .digest('hex');
