@@ -1,10 +1,10 @@
-import type { INestApplicationContext } from '@nestjs/common';
-import { parseArgs } from 'node:util';
-import { startApplication } from './application.js';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { type Command, type Output, UsageError, withApplication } from './cli-command.js';
 import { writeDefaultPolicy } from './core/authorization/default-policy.repository.js';
 import { baseUrlOf } from './core/mail/mail-job.service.js';
 import { passwordUrl } from './core/mail/mail-letter.js';
 import { TenantContext } from './core/tenancy/tenant-context.js';
+import { GRACE_MINUTES, StorageSweepService } from './features/data-lifecycle/storage-sweep.service.js';
 import { KeyRotationService } from './features/tenants/key-rotation.service.js';
 import { TenantCreationService } from './features/tenants/tenant-creation.service.js';
 import { fieldErrors } from './features/tenants/tenant-fields.js';
@@ -14,12 +14,18 @@ import { loadSecrets } from './foundation/crypto/secrets.js';
 import { openDatabase } from './foundation/database/data-source.js';
 import { migrate } from './foundation/database/migrate.js';
 import { Problem } from './foundation/http/problem.js';
+import { INGEST_USAGE, ingest } from './ingest-command.js';
+
+export { UsageError } from './cli-command.js';
 
 export const USAGE = `Usage: npm run cli -- <command>
 
   migrate             Brings the database up to date.
   rotate-keys         Seals anew what is sealed with ENCRYPTION_OLD_KEYS. Set the new ENCRYPTION_KEY in every
                       process first, with the key of before among ENCRYPTION_OLD_KEYS.
+  storage sweep       Deletes stored files that belong to no document, and counts originals that are missing.
+    --older-than-minutes N    leaves younger files alone; less only while nothing is being uploaded [${GRACE_MINUTES}]
+    --adopt                   takes over what another database has stored, which is gone for good
   tenant create       Makes a tenant, and prints its id.
     --name NAME               lowercase letters, digits, dashes and underscores
     --display-name TEXT
@@ -32,22 +38,9 @@ export const USAGE = `Usage: npm run cli -- <command>
     --admin-email EMAIL       its first owner, made or found [the platform's admin]
     --admin-username NAME
     --admin-name TEXT
-
+${INGEST_USAGE}
 On the embedded database, stop the server first.
 `;
-
-/** What was typed is no command. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}
-
-/** Where a command says what: results, and everything else. */
-export interface Output {
-  result(line: string): void;
-  note(line: string): void;
-}
-
-type Command = (env: Env, output: Output) => Promise<number>;
 
 /**
  * The command that was typed.
@@ -59,6 +52,8 @@ export function parseCommand(args: readonly string[]): Command {
   const [first, second] = args;
   if (first === 'migrate' && args.length === 1) return runMigrations;
   if (first === 'rotate-keys' && args.length === 1) return rotateKeys;
+  if (first === 'storage' && second === 'sweep') return sweepStorage(args.slice(2));
+  if (first === 'ingest') return ingest(args.slice(1));
   if (first === 'tenant' && second === 'create') return createTenant(args.slice(2));
   throw new UsageError(first ? `There is no command "${args.join(' ')}".` : 'Which command?');
 }
@@ -83,6 +78,25 @@ function rotateKeys(env: Env, output: Output): Promise<number> {
     if (lost.length === 0) output.note('ENCRYPTION_OLD_KEYS is not needed any more.');
     return lost.length === 0 ? 0 : 1;
   });
+}
+
+function sweepStorage(args: string[]): Command {
+  const options = sweepOptions(args);
+  return (env, output) =>
+    withApplication(env, output, async nest => {
+      const service = nest.get(StorageSweepService, { strict: false });
+      const { checked, deleted, bytes, missing } = await service.sweep(options);
+      output.result(`Files: checked ${checked}, deleted ${deleted} (${bytes} bytes).`);
+      output.result(`Originals that are missing: ${missing}.`);
+      return 0;
+    });
+}
+
+function sweepOptions(args: string[]): { olderThanMinutes: number; adopt: boolean } {
+  const { values } = parse(args, { 'older-than-minutes': text, adopt: { type: 'boolean', default: false } });
+  const minutes = values['older-than-minutes'] ?? String(GRACE_MINUTES);
+  if (!/^\d{1,7}$/.test(minutes)) throw new UsageError('--older-than-minutes is a whole number.');
+  return { olderThanMinutes: Number(minutes), adopt: values.adopt };
 }
 
 function createTenant(args: string[]): Command {
@@ -134,45 +148,29 @@ function tenantOptions(args: string[]) {
 
 const text = { type: 'string' } as const;
 
-function parseOptions(args: string[]) {
+const parseOptions = (args: string[]) =>
+  parse(args, {
+    name: text,
+    'display-name': text,
+    description: text,
+    type: text,
+    'parent-id': text,
+    'plan-tier': text,
+    'from-template': text,
+    placeholder: { type: 'string', multiple: true },
+    'admin-email': text,
+    'admin-username': text,
+    'admin-name': text,
+  });
+
+/** @throws UsageError */
+function parse<const Options extends NonNullable<ParseArgsConfig['options']>>(
+  args: string[],
+  options: Options,
+) {
   try {
-    return parseArgs({
-      args,
-      options: {
-        name: text,
-        'display-name': text,
-        description: text,
-        type: text,
-        'parent-id': text,
-        'plan-tier': text,
-        'from-template': text,
-        placeholder: { type: 'string', multiple: true },
-        'admin-email': text,
-        'admin-username': text,
-        'admin-name': text,
-      },
-    });
+    return parseArgs({ args, options });
   } catch (error) {
     throw new UsageError((error as Error).message);
-  }
-}
-
-/** Runs `work` in an application that answers no requests and works on no jobs. */
-async function withApplication(
-  env: Env,
-  output: Output,
-  work: (nest: INestApplicationContext) => Promise<number>,
-): Promise<number> {
-  // The log goes where results go: what is no fault would stand between them.
-  const logLevel = ['debug', 'info', 'trace'].includes(env.logLevel) ? 'warn' : env.logLevel;
-  const application = await startApplication({ ...env, logLevel }, { http: false, jobs: false });
-  try {
-    if (application.adminPassword) {
-      output.note(`Platform admin: ${env.platformAdmin.email}, password ${application.adminPassword}`);
-      output.note('The password was made up just now, and is shown only this once.');
-    }
-    return await work(application.nest);
-  } finally {
-    await application.close();
   }
 }

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import { Readable } from 'node:stream';
 import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseCommand, UsageError } from '../../src/cli-commands.js';
@@ -6,6 +8,7 @@ import { SealedBox } from '../../src/foundation/crypto/sealed-box.js';
 import { DataFolderInUseError } from '../../src/foundation/database/data-folder-lock.js';
 import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
 import { Problem } from '../../src/foundation/http/problem.js';
+import { LocalStorage } from '../../src/foundation/storage/local-storage.js';
 import { type TestApplication, expectStatus, signIn, startTestApplication } from '../setup/application.js';
 import { SERVER, TEST_SECRET } from '../setup/database.js';
 import { asSuperuser } from '../setup/superuser.js';
@@ -109,6 +112,8 @@ describe('tenant create', () => {
     'tenant create --name x --colour red',
     'tenant create --name x --placeholder FLOOR',
     'tenant create x',
+    'storage',
+    'storage sweep --older-than-minutes soon',
   ])('is refused where it is no command: "%s"', line => {
     expect(() => parseCommand(line === '' ? [] : line.split(' '))).toThrow(UsageError);
   });
@@ -176,6 +181,21 @@ describe('rotate-keys', () => {
     expect(notes).not.toContain('key of hr_team');
     expect(notes).not.toContain('not needed');
   });
+});
+
+it('storage sweep deletes what belongs to no document, as young as is said', async () => {
+  const storage = new LocalStorage(app.env.dataDir);
+  const file = await storage.receive(Readable.from([Buffer.from('nobody knows of this')]));
+  const key = `${randomUUID()}/${randomUUID()}/${file.sha256}-${randomUUID()}`;
+  await file.keep(key);
+  const missing = 'Originals that are missing: 0.';
+  expect(await run(['storage', 'sweep'])).toMatchObject({
+    code: 0,
+    results: ['Files: checked 1, deleted 0 (0 bytes).', missing],
+  });
+  const { results } = await run(['storage', 'sweep', '--older-than-minutes=0']);
+  expect(results).toEqual(['Files: checked 1, deleted 1 (20 bytes).', missing]);
+  expect(await storage.has(key)).toBe(false);
 });
 
 it('migrate says that there is nothing to do', async () => {
