@@ -16,14 +16,24 @@ export interface ServerProcess {
   readyAfter: number;
   /** CPU time of all its threads so far, in milliseconds, and its resident memory, in bytes. */
   usage(): Promise<{ cpu: number; rss: number }>;
+  pid: number;
+  /** Everything that it has printed so far. */
+  output(): string;
+  /** Whether it has ended, of itself or not. */
+  hasEnded(): boolean;
+  /** Ends it as a power cut would. */
+  kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Starts `script`, compiled or TypeScript, and waits until it has printed the address that it listens on. */
+/**
+ * Starts `script`, compiled or TypeScript, and waits until it has printed the address that it listens on, or whatever
+ * else `ready` finds.
+ */
 export async function startServer(
   script: string,
   settings: Record<string, string>,
-  { timeout = 60_000, execArgv = [] as string[] } = {},
+  { timeout = 60_000, execArgv = [] as string[], ready = /https?:\/\/[\d.]+:\d+/ } = {},
 ): Promise<ServerProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'enclave-bench-'));
   const output = join(folder, 'output');
@@ -45,9 +55,23 @@ export async function startServer(
     rmSync(folder, { recursive: true, force: true });
   };
   for (;;) {
-    const url = /https?:\/\/[\d.]+:\d+/.exec(readFileSync(output, 'utf8'))?.[0];
+    const url = ready.exec(readFileSync(output, 'utf8'))?.[0];
     const readyAfter = performance.now() - started;
-    if (url) return { url, readyAfter, usage: () => askUsage(child), stop };
+    if (url) {
+      return {
+        url,
+        readyAfter,
+        usage: () => askUsage(child),
+        pid: child.pid as number,
+        output: () => readFileSync(output, 'utf8'),
+        hasEnded: () => hasEnded(child),
+        kill: async () => {
+          await end(child, 'SIGKILL');
+          rmSync(folder, { recursive: true, force: true });
+        },
+        stop,
+      };
+    }
     if (child.exitCode !== null || readyAfter > timeout) {
       const said = readFileSync(output, 'utf8');
       await stop();
@@ -64,9 +88,11 @@ async function askUsage(child: ChildProcess): Promise<{ cpu: number; rss: number
   return { cpu: (cpu.user + cpu.system) / 1000, rss };
 }
 
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null) return;
+const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
+
+async function end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+  if (hasEnded(child)) return;
   const exited = once(child, 'exit');
-  child.kill('SIGTERM');
+  child.kill(signal);
   await exited;
 }

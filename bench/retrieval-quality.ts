@@ -13,7 +13,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { env, exit } from 'node:process';
 import { BundledEmbedding } from '../src/core/models/bundled-embedding.js';
-import { ChunksRepository } from '../src/features/documents/chunks.repository.js';
+import { storeChunks } from '../test/setup/stored-chunks.js';
 import { candidateSentences, extractiveAnswer } from '../src/features/rag-query/extractive-answer.js';
 import { RetrievalRepository, type SearchResult } from '../src/features/retrieval/retrieval.repository.js';
 import { openRetrievalIndex } from '../test/setup/retrieval-index.js';
@@ -44,7 +44,6 @@ const folders = [
 
 const index = await openRetrievalIndex(env['DATABASE_ADMIN_URL']);
 const model = new BundledEmbedding();
-const chunks = new ChunksRepository();
 const retrieval = new RetrievalRepository();
 const vectors = new Map<string, number[]>();
 /** Of the result at index `i` in nDCG. */
@@ -160,7 +159,7 @@ async function store(kb: Kb, texts: Array<{ title: string; text: string }>): Pro
   const ids = [];
   for (const { title, text } of texts) {
     const documentId = await index.createDocument(kb, title);
-    await chunks.replaceChunks(index.tx, { ...kb, documentId }, [
+    await storeChunks(index.tx, { ...kb, documentId }, [
       {
         ordinal: 0,
         text,

@@ -22,6 +22,8 @@ const BENCHMARKS: Record<string, Benchmark> = {
   limits: { about: 'What tokens, rates, quotas and usage add to a search: needs a server', quick: true },
   usage: { about: 'A million usage events of one tenant: reading and writing them', quick: false },
   search: { about: 'Search through the whole stack against a bare Fastify + pg endpoint', quick: true },
+  ingest: { about: 'Ingestion by stage, its memory, its turns: a server for most', quick: false },
+  'ingest-faults': { about: 'Documents uploaded while processes are killed, and what is left', quick: false },
   'retrieval-quality': { about: 'nDCG, MRR and answers on judged collections: needs <folder>', quick: false },
 };
 

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { v7 as uuidv7 } from 'uuid';
 import { OpenAIEmbedding } from '../src/core/models/openai-embedding.js';
-import { ChunksRepository } from '../src/features/documents/chunks.repository.js';
+import { storeChunks } from '../test/setup/stored-chunks.js';
 import { Client } from '../test/setup/client.js';
 import { type ServerProcess, startServer } from './child-process.js';
 import { ADMIN, type Installation, createInstallation, withClient } from './installation.js';
@@ -131,7 +131,6 @@ async function fill(target: Installation, embeddingUrl: string): Promise<{ tenan
   const dataSource = access.administration();
   await dataSource.initialize();
   const model = new OpenAIEmbedding({ baseUrl: embeddingUrl, apiKey: '', model: 'stub' }, { batchSize: 100 });
-  const chunks = new ChunksRepository();
 
   const addTenant = async (name: string, count: number) => {
     const [tenantId, kbId] = [uuidv7(), uuidv7()];
@@ -153,7 +152,7 @@ async function fill(target: Installation, embeddingUrl: string): Promise<{ tenan
            VALUES ($1, $2, $3, $4, 'text', 'text/plain', 1, gen_random_uuid(), 'ready')`,
           [documentId, tenantId, kbId, `Document ${first / CHUNKS_PER_DOCUMENT + 1}`],
         );
-        await chunks.replaceChunks(
+        await storeChunks(
           tx,
           { documentId, tenantId, kbId },
           texts.map((text, ordinal) => ({
