@@ -217,8 +217,19 @@ describe('every table with a tenant', () => {
 
   it('shows a tenant its own rows alone', async () => {
     for (const { name, column } of await tenantTables()) {
-      const rows = await asTenant(A, tx => tx.query(`SELECT ${column} AS tenant FROM ${name}`));
+      const rows = await asTenant(
+        A,
+        tx => tx.query(`SELECT ${column} AS tenant FROM ${name}`),
+        accessTo(name),
+      );
       expect(new Set(rows.map(row => row['tenant'])), name).toEqual(new Set([A]));
+    }
+  });
+
+  it('keeps what is half ingested to the system', async () => {
+    for (const name of FOR_THE_SYSTEM) {
+      expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`)), name).toEqual([]);
+      expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`), 'all'), name).toHaveLength(1);
     }
   });
 
@@ -229,7 +240,7 @@ describe('every table with a tenant', () => {
       const foreign = `SELECT ${columns} FROM jsonb_populate_record(null::${name}, replace(to_jsonb(t)::text, '${A}', '${B}')::jsonb)`;
       const refused = (statement: string) =>
         expect(
-          asTenant(A, tx => tx.query(statement)),
+          asTenant(A, tx => tx.query(statement), accessTo(name)),
           statement,
         ).rejects.toThrow(
           // Where a tenant has no such privilege at all, it does not come that far.
@@ -248,13 +259,15 @@ describe('every table with a tenant', () => {
         `SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`,
       );
       if (updatable) {
-        const changed = await asTenant(A, tx =>
-          tx.query(`UPDATE ${name} SET ${updatable[0]} = ${updatable[0]} WHERE ${column} = '${B}'`),
+        const changed = await asTenant(
+          A,
+          tx => tx.query(`UPDATE ${name} SET ${updatable[0]} = ${updatable[0]} WHERE ${column} = '${B}'`),
+          'all',
         );
         expect(changed[1], name).toBe(0);
       }
       expect(updatable === null, name).toBe([...APPEND_ONLY, ...READ_ONLY].includes(name));
-      if (deletable) await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`));
+      if (deletable) await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`), 'all');
       expect(deletable, name).toBe(![...KEPT, ...APPEND_ONLY, ...READ_ONLY].includes(name));
       expect(
         await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`),
@@ -286,6 +299,10 @@ describe('every table with a tenant', () => {
     await into(`UPDATE documents SET kb_id = '${idOf(B, 'kb')}', content_sha256 = 'y'`);
     await into(`UPDATE chunks SET document_id = '${idOf(B, 'document')}', ordinal = ordinal + 2`);
     await into(`UPDATE chunk_vectors SET chunk_id = '${idOf(B, 'unused')}'`);
+    await into(`UPDATE document_versions SET document_id = '${idOf(B, 'document')}', version = 2`);
+    await into(`UPDATE ingestions SET kb_id = '${idOf(B, 'kb')}'`);
+    await into(`UPDATE staged_chunks SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
+    await into(`UPDATE staged_vectors SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
     await into(`UPDATE kb_terms SET kb_id = '${idOf(B, 'kb')}', term = 2`);
     await into(`UPDATE group_members SET group_id = '${idOf(B, 'group')}'`);
     await into(`UPDATE group_members SET user_id = '${idOf(B, 'user')}'`);
@@ -323,10 +340,17 @@ describe('the role of the platform', () => {
       'created_at',
       'id',
       'interruptions',
+      'job_id',
+      'kb_id',
       'lease_expires_at',
+      'lease_owner',
+      'picked_at',
+      'priority',
       'run_after',
+      'stage',
       'status',
       'tenant_id',
+      'updated_at',
     ]);
     await expect(asPlatform(tx => tx.query('SELECT title FROM documents'))).rejects.toThrow(
       /permission denied/,
@@ -339,7 +363,14 @@ describe('the role of the platform', () => {
       `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'knowledge_bases'::regclass AND attnum > 0
        AND has_column_privilege('${PLATFORM_ROLE}', 'knowledge_bases', attname, 'SELECT, INSERT, UPDATE') ORDER BY 1`,
     );
-    expect(columns.map(column => column['name'])).toEqual(['id', 'slug', 'tenant_id', 'visibility']);
+    expect(columns.map(column => column['name'])).toEqual([
+      'id',
+      'ingestion_paused',
+      'reindexing_to',
+      'slug',
+      'tenant_id',
+      'visibility',
+    ]);
     await expect(asPlatform(tx => tx.query('DELETE FROM knowledge_bases'))).rejects.toThrow(/permission/);
   });
 
@@ -433,7 +464,11 @@ const READ_ONLY = [
   'usage_users',
   'usage_levels',
   'usage_announcements',
+  'ingestion_turns',
 ];
+/** Texts of documents that nobody may read yet. */
+const FOR_THE_SYSTEM = ['ingestions', 'staged_chunks', 'staged_vectors'];
+const accessTo = (table: string) => (FOR_THE_SYSTEM.includes(table) ? 'all' : 'granted');
 /** Of these it deletes no row. */
 const KEPT = [
   'webhook_deliveries',
@@ -567,6 +602,15 @@ function seed(tenant: string): string {
              ('${idOf(tenant, 'unused')}', '${tenant}', '${kb}', '${document}', 1, 'A chunk without a vector', 13, 37, 5);
     INSERT INTO chunk_vectors (chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical)
       VALUES ('${chunk}', '${tenant}', '${kb}', '${document}', 2, '[1,0]', '{1:1}/268435456');
+    INSERT INTO document_versions (document_id, version, tenant_id, kb_id, storage_key, content_sha256, size_bytes, mime_type)
+      VALUES ('${document}', 1, '${tenant}', '${kb}', '${tenant}/x', 'x', 1, 'text/plain');
+    INSERT INTO ingestions (document_id, tenant_id, kb_id, version, fingerprint, embedding_model)
+      VALUES ('${document}', '${tenant}', '${kb}', 1, 'x', 'x');
+    INSERT INTO staged_chunks (document_id, ordinal, tenant_id, kb_id, text, start_offset, end_offset, token_count)
+      VALUES ('${document}', 0, '${tenant}', '${kb}', 'A secret text', 0, 13, 3);
+    INSERT INTO staged_vectors (document_id, ordinal, tenant_id, kb_id, embedding)
+      VALUES ('${document}', 0, '${tenant}', '${kb}', '[1,0]');
+    INSERT INTO ingestion_turns (tenant_id, last_turn_at) VALUES ('${tenant}', now());
     INSERT INTO kb_terms (tenant_id, kb_id, term, document_frequency) VALUES ('${tenant}', '${kb}', 1, 1);
     INSERT INTO tenant_variables (tenant_id, name, sealed) VALUES ('${tenant}', 'KEY', 'x');
     INSERT INTO invitations (id, tenant_id, email, roles, token_hash, expires_at)

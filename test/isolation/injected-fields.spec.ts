@@ -54,6 +54,7 @@ const ALLOWED: Record<string, string[]> = {
   'POST /tenants/:tenant/groups/:group/members': ['user_id'],
   'POST /tenants/:tenant/kbs/:kb/grants': ['user_id', 'role'],
   'PATCH /tenants/:tenant/config': ['embedding_model'],
+  'POST /tenants/:tenant/kbs/:kb/documents/preview': ['document_id'],
   'PATCH /tenants/:tenant/kbs/:kb': ['is_active'],
   'PUT /tenants/:tenant/kbs/:kb': ['is_active'],
 };
@@ -130,7 +131,7 @@ describe('a field that nobody asked for', () => {
       const { status, body } = await app.admin.send(route.method, pathOf(route), {
         ...EXAMPLE_BODIES[keyOf(route)]?.(),
         // Here it is a field that has to be there.
-        ...(route.path === '/users/:user/tenants' && { tenant_id: ids['tenant'] }),
+        ...(['/users/:user/tenants', '/upload'].includes(route.path) && { tenant_id: ids['tenant'] }),
         ...injected,
       });
       expect(status, keyOf(route)).toBe(422);
