@@ -27,8 +27,10 @@ import { AuthenticationModule } from './entry/authentication/authentication.modu
 import { LiveRequestGuard } from './entry/authentication/live-request.guard.js';
 import { TenantGuard } from './entry/authentication/tenant.guard.js';
 import { HealthModule } from './entry/health/health.module.js';
+import { QueueBoardModule } from './entry/queue-board/queue-board.module.js';
 import { ApiTokensModule } from './features/api-tokens/api-tokens.module.js';
 import { AnalyticsModule } from './features/analytics/analytics.module.js';
+import { DataLifecycleModule } from './features/data-lifecycle/data-lifecycle.module.js';
 import { Document } from './features/documents/document.entity.js';
 import { DocumentsModule } from './features/documents/documents.module.js';
 import { INGESTION_QUEUE } from './features/documents/ingestion-queue.js';
@@ -90,13 +92,14 @@ export class AppModule {
     installation,
     role,
   }: AppModuleOptions): DynamicModule {
+    const authentication = AuthenticationModule.forRoot(env, secrets);
     return {
       module: AppModule,
       imports: [
         ConfigModule.forRoot(env),
         CryptoModule.forRoot(secrets),
         DatabaseModule.forRoot(dataSource, databaseUrl),
-        StorageModule,
+        StorageModule.forRoot(env),
         MailTransportModule.forRoot(env),
         OutboundModule.forRoot(env),
         RateLimitsModule.forRoot(env, installation),
@@ -122,13 +125,15 @@ export class AppModule {
         ApiTokensModule,
         KnowledgeBasesModule,
         DocumentsModule,
-        ...(role.jobs ? [IngestionModule.forRoot(env)] : []),
+        IngestionModule.forRoot({ work: role.jobs }),
         RetrievalModule,
         RagQueryModule,
         NotificationsModule,
         WebhooksModule,
         AnalyticsModule,
-        AuthenticationModule.forRoot(env, secrets),
+        DataLifecycleModule.forRoot(installation),
+        authentication,
+        QueueBoardModule.forRoot(secrets, authentication),
         HealthModule,
       ],
       providers: [

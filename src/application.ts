@@ -14,6 +14,7 @@ import { writeDefaultPolicy } from './core/authorization/default-policy.reposito
 import { TenantContext } from './core/tenancy/tenant-context.js';
 import { FirstAdminService } from './entry/authentication/first-admin.service.js';
 import { serveApiDocument } from './entry/openapi.js';
+import { serveQueueBoard } from './entry/queue-board/queue-board.js';
 import type { Env } from './foundation/config/env.js';
 import { SettingsError } from './foundation/config/env.js';
 import { loadSecrets } from './foundation/crypto/secrets.js';
@@ -193,6 +194,7 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
     },
   });
   serveApiDocument(nest);
+  await serveQueueBoard(nest, env.redisUrl !== null);
   return {
     nest,
     drain: () => requests.drain(),

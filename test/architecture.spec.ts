@@ -54,6 +54,8 @@ const PLATFORM_DATABASE_USERS = [
   'src/core/idempotency/idempotency.service.ts', // keys of requests that belong to no tenant, and those of all that are old
   'src/core/jobs/background-jobs.service.ts', // jobs of all tenants, and of none
   'src/core/jobs/job-runner.service.ts', // the same
+  'src/core/jobs/job-watch.service.ts', // the same, and other rooms’
+  'src/core/jobs/jobs.service.ts', // the same
   'src/core/mail/mail-job.service.ts', // how the tenant of an e-mail wants to look, while nobody acts in it
   'src/core/quotas/quota-alarm.service.ts', // what went past limits, in every tenant
   'src/core/quotas/usage-counters.ts', // what was recorded of a tenant, also while nobody acts in it
@@ -69,6 +71,10 @@ const PLATFORM_DATABASE_USERS = [
   'src/features/api-tokens/api-token-credentials.service.ts', // finds whose token it is before a tenant is entered
   'src/features/api-tokens/api-token-uses.service.ts', // when tokens were used, of all tenants together
   'src/features/analytics/platform-analytics.service.ts', // compares tenants, by their sums alone
+  'src/features/analytics/queue-view.service.ts', // how much waits, in all tenants
+  'src/features/data-lifecycle/storage-sweep.service.ts', // every tenant, one after the other
+  'src/features/documents/document-jobs.service.ts', // finds the tenant of a document that is asked for as a job
+  'src/features/documents/document-retention.service.ts', // which tenants keep documents for how long, before each is entered
   'src/features/ingestion/ingestion-worker.service.ts', // ids of documents that wait, of all tenants
   'src/features/members/import-batch.service.ts', // accounts and their memberships, in one transaction
   'src/features/members/invitation-answers.service.ts', // whoever holds an invitation's token stands outside of its tenant

@@ -14,6 +14,8 @@ import { asSuperuser } from '../setup/superuser.js';
 const EXCEPTIONS: Record<string, string> = {
   'POST /tenants/:tenant/kbs/:kb/search': 'reads',
   'POST /tenants/:tenant/kbs/:kb/query': 'reads',
+  'POST /tenants/:tenant/kbs/:kb/documents/preview': 'reads',
+  'POST /platform/queues/session': 'lets a browser see what GET /platform/queues shows, where there is Redis',
   'POST /auth/refresh': 'goes on with a session whose beginning stands in the audit',
   'POST /auth/switch-tenant':
     'says where the next requests go; the membership that lets them in stands in the audit',
@@ -34,6 +36,7 @@ interface Call {
   ids?: Record<string, string>;
   /** The example where it is missing. */
   body?: unknown;
+  headers?: Record<string, string>;
 }
 
 interface Entry {
@@ -211,6 +214,7 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   }),
   'POST /invitations/:token/decline': async () => ({ as: null, ids: { token: await invited() } }),
 
+  'POST /platform/storage/sweep': byAdmin,
   'POST /tenants': byAdmin,
   'PATCH /tenants/:tenant': () => ({}),
   'PUT /tenants/:tenant': () => ({}),
@@ -252,6 +256,9 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   'PATCH /tenants/:tenant/kbs/:kb': () => ({}),
   'PUT /tenants/:tenant/kbs/:kb': async () => ({ ids: { kb: await kb() } }),
   'DELETE /tenants/:tenant/kbs/:kb': async () => ({ ids: { kb: await kb() } }),
+  'POST /tenants/:tenant/kbs/:kb/ingestion/pause': async () => ({ ids: { kb: await kb() } }),
+  'POST /tenants/:tenant/kbs/:kb/ingestion/resume': async () => ({ ids: { kb: await kb() } }),
+  'POST /tenants/:tenant/kbs/:kb/reindex': async () => ({ ids: { kb: await kb() } }),
   'PUT /tenants/:tenant/kbs/:kb/grants': async () => ({
     body: { grants: [{ user_id: (await member()).id, role: 'editor' }] },
   }),
@@ -261,6 +268,15 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   'DELETE /tenants/:tenant/kbs/:kb/grants/:grant': async () => ({ ids: { grant: await grant() } }),
   'POST /tenants/:tenant/kbs/:kb/documents': () => ({}),
   'POST /tenants/:tenant/kbs/:kb/documents/text': () => ({}),
+  'POST /tenants/:tenant/kbs/:kb/documents/url': () => ({}),
+  'POST /tenants/:tenant/kbs/:kb/documents/urls': () => ({}),
+  'POST /tenants/:tenant/kbs/:kb/documents/bulk-delete': async () => ({
+    body: { document_ids: [await document()] },
+  }),
+  'POST /upload': async () => ({
+    body: { url: `https://pages.invalid/${randomUUID()}`, tenant_id: tenantId },
+    headers: { 'x-kb-id': 'docs' },
+  }),
   'PATCH /tenants/:tenant/kbs/:kb/documents/:document': changeDocument,
   'DELETE /tenants/:tenant/kbs/:kb/documents/:document': changeDocument,
   'POST /tenants/:tenant/kbs/:kb/documents/:document/reindex': changeDocument,
@@ -271,6 +287,16 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
       `UPDATE documents SET status = 'queued', run_after = now() + interval '1 hour' WHERE id = '${id}'`,
     );
     return { ids: { document: id } };
+  },
+  'POST /jobs/:job/cancel': async () => {
+    const urls = [`https://pages.invalid/${randomUUID()}`];
+    const path = '/tenants/acme/kbs/docs/documents/urls';
+    const { body } = await expectStatus(202, owner.client.post(path, { urls }));
+    // As if it waited still.
+    await superuser(
+      `UPDATE jobs SET status = 'queued', run_after = now() + interval '1 hour' WHERE id = '${body.job_id}'`,
+    );
+    return { ids: { job: body.job_id } };
   },
   'PUT /tenants/:tenant/kbs/:kb/documents/:document/acl': async () => ({
     ids: { document: await document() },
@@ -347,7 +373,8 @@ async function perform(
   const ids: Record<string, string> = { tenant: 'acme', kb: 'docs', ...call.ids };
   const filled = path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(ids[name] ?? `no-${name}`));
   const before = await endsOfChains();
-  const { status, body: answer } = await (as?.client ?? app.anonymous).send(method, filled, body);
+  const client = (as?.client ?? app.anonymous).withHeaders(call.headers ?? {});
+  const { status, body: answer } = await client.send(method, filled, body);
   if (status < 200 || status > 299)
     return { failure: `answers ${status} ${JSON.stringify(answer)}`, entries: [], as };
   for (const name of ['access_token', 'refresh_token', 'secret'])

@@ -39,9 +39,11 @@ const search = async (query: string, kb = 'docs', more: object = {}) =>
     .passages as any[];
 const statistics = async (kb = 'docs') => (await expectStatus(200, app.admin.get(`${kbs}/${kb}/stats`))).body;
 /** Originals of the knowledge base, on the disk. */
-const storedFiles = async (kb = 'docs') => {
+/** The SHA-256 of each original that is stored. */
+const storedFiles = async (kb = 'docs'): Promise<string[]> => {
   const { id, tenant_id } = (await app.admin.get(`${kbs}/${kb}`)).body;
-  return readdir(join(app.env.dataDir, 'files', tenant_id, id)).catch(() => []);
+  const names = await readdir(join(app.env.dataDir, 'files', tenant_id, id)).catch((): string[] => []);
+  return names.map(name => name.slice(0, 64));
 };
 /** What the statistics say, counted one by one. */
 const expectStatisticsToBeCounts = async (kb = 'docs') => {
@@ -256,7 +258,9 @@ describe('an upload', () => {
       { file_name: 'empty.txt', status: 422, code: 'empty' },
     ]);
     for (const { id } of body.items) expect((await settled(id, kb)).status).toBe('ready');
-    expect((await storedFiles(kb)).toSorted()).toEqual(body.items.map((item: any) => item.id).toSorted());
+    expect((await storedFiles(kb)).toSorted()).toEqual(
+      body.items.map((item: any) => item.content_sha256).toSorted(),
+    );
     expect(await readdir(join(app.env.dataDir, 'files', '.incoming'))).toEqual([]);
     await expectStatisticsToBeCounts(kb);
   });
@@ -300,7 +304,7 @@ describe('an upload', () => {
       expect(again.body.items[0].id).toBe(document.id);
       expect((await settled(document.id, kb)).status).toBe('failed');
       expect(await statistics(kb)).toMatchObject({ document_count: 1 });
-      expect(await storedFiles(kb)).toEqual([document.id]);
+      expect(await storedFiles(kb)).toEqual([document.content_sha256]);
     },
   );
 });
@@ -383,7 +387,7 @@ describe('documents', () => {
     }
     expect(await search('tigers', kb)).toEqual([]);
     expect(await statistics(kb)).toEqual(before);
-    expect(await storedFiles(kb)).toEqual([kept.id]);
+    expect(await storedFiles(kb)).toEqual([kept.content_sha256]);
     await expectStatus(204, app.admin.delete(`${kbs}/${kb}/documents/${kept.id}`));
     expect(await statistics(kb)).toEqual({
       document_count: 0,
@@ -419,7 +423,7 @@ describe('documents', () => {
     const third = await addText('The very same content.', {}, kb);
     expectProblem(third, 409, 'duplicate_document');
     expect(third.body.document_id).toBe(document.id);
-    expect(await storedFiles(kb)).toEqual([document.id]);
+    expect(await storedFiles(kb)).toEqual([document.content_sha256]);
     await expectStatisticsToBeCounts(kb);
     // In another knowledge base it is another document.
     expect((await addText('The very same content.', {}, 'docs')).status).toBe(202);

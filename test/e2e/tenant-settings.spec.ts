@@ -255,6 +255,7 @@ describe('the configuration', () => {
       cosine_threshold: { value: 0.2, level: 'default' },
       enable_llm_cache: { value: true, level: 'default' },
       enable_rerank: { value: true, level: 'default' },
+      chunk_unit: { value: 'characters', level: 'default' },
       chunk_size: { value: 1200, level: 'default' },
       chunk_overlap: { value: 100, level: 'default' },
       system_prompt: { value: null, level: 'default' },
@@ -264,6 +265,7 @@ describe('the configuration', () => {
     expect((await editor.get(`${kb}/config`)).body.config).toMatchObject({
       top_k: { value: 3, level: 'kb' },
       llm_temperature: { value: 0.5, level: 'tenant' },
+      chunk_unit: { value: 'characters', level: 'default' },
       chunk_size: { value: 1200, level: 'default' },
     });
     expect((await set({ top_k: null })).body.config.top_k).toEqual({ value: 10, level: 'default' });

@@ -108,6 +108,11 @@ export const EXAMPLE_BODIES: Record<string, () => Record<string, unknown> | Form
   'POST /tenants/:tenant/kbs/:kb/documents/text': () => ({
     text: `A text of the tests, ${crypto.randomUUID()}.`,
   }),
+  'POST /tenants/:tenant/kbs/:kb/documents/url': () => ({ url: 'https://pages.invalid/a' }),
+  'POST /tenants/:tenant/kbs/:kb/documents/urls': () => ({ urls: ['https://pages.invalid/b'] }),
+  'POST /tenants/:tenant/kbs/:kb/documents/bulk-delete': () => ({ document_ids: [crypto.randomUUID()] }),
+  'POST /tenants/:tenant/kbs/:kb/documents/preview': () => ({ text: 'A text that nobody keeps.' }),
+  'POST /upload': () => ({ url: 'https://pages.invalid/c' }),
   'PATCH /tenants/:tenant/kbs/:kb/documents/:document': () => ({ title: 'Changed by a test' }),
   'POST /tenants/:tenant/kbs/:kb/search': () => ({ query: 'warranty', mode: 'keyword' }),
   'POST /tenants/:tenant/kbs/:kb/query': () => ({ query: 'warranty', mode: 'keyword' }),

@@ -24,6 +24,13 @@ CREATE TABLE chunk_vectors (chunk_id uuid PRIMARY KEY, tenant_id uuid NOT NULL, 
   WITH (toast_tuple_target = 8160);
 CREATE INDEX ON chunk_vectors (kb_id);
 CREATE INDEX ON chunk_vectors (document_id);
+CREATE TABLE ingestions (document_id uuid PRIMARY KEY, tenant_id uuid, kb_id uuid, version integer, fingerprint text,
+  embedding_model text);
+CREATE TABLE staged_chunks (document_id uuid REFERENCES ingestions ON DELETE CASCADE, ordinal integer, id uuid,
+  tenant_id uuid, kb_id uuid, text text, heading text, page integer, start_offset integer, end_offset integer,
+  token_count integer, PRIMARY KEY (document_id, ordinal));
+CREATE TABLE staged_vectors (document_id uuid REFERENCES ingestions ON DELETE CASCADE, ordinal integer, tenant_id uuid,
+  kb_id uuid, embedding halfvec, PRIMARY KEY (document_id, ordinal));
 CREATE TABLE kb_terms (tenant_id uuid NOT NULL, kb_id uuid NOT NULL, term integer NOT NULL,
   document_frequency integer NOT NULL, PRIMARY KEY (kb_id, term));`;
 

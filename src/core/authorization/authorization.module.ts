@@ -5,12 +5,19 @@ import { CasbinRulesRepository } from './casbin-rules.repository.js';
 import { MemberFactsRepository } from './member-facts.repository.js';
 import { PermissionsController } from './permissions.controller.js';
 import { RouteAccess } from './route-access.js';
+import { TenantAdmission } from './tenant-admission.service.js';
 
 @Global()
 @Module({
   imports: [DiscoveryModule],
   controllers: [PermissionsController],
-  providers: [AuthorizationService, CasbinRulesRepository, MemberFactsRepository, RouteAccess],
-  exports: [AuthorizationService, RouteAccess],
+  providers: [
+    AuthorizationService,
+    CasbinRulesRepository,
+    MemberFactsRepository,
+    RouteAccess,
+    TenantAdmission,
+  ],
+  exports: [AuthorizationService, RouteAccess, TenantAdmission],
 })
 export class AuthorizationModule {}

@@ -117,16 +117,19 @@ export class AuthorizationService implements OnModuleInit {
    * where a route names none, its service keeps to those that are granted.
    *
    * @param kb id or slug of the one that the route names
+   * @param anyKb whether it is enough, where none is named, to have the permission in one
    */
   async letsIn(
     subject: Subject,
     tenantId: string,
     permission: Permission,
     kb: string | undefined,
+    anyKb = false,
   ): Promise<boolean> {
     if (kb && isKbPermission(permission)) return this.canInKb(subject, tenantId, kb, permission);
     if (await this.can(subject, tenantDomain(tenantId), permission)) return true;
-    return permission === 'kb:read' && (await this.kbsGranted(subject, tenantId, permission)).length > 0;
+    if (permission !== 'kb:read' && !anyKb) return false;
+    return (await this.kbsGranted(subject, tenantId, permission)).length > 0;
   }
 
   /** Ids of the knowledge bases in which a grant gives `subject` this permission. */

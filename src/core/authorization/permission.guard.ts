@@ -4,6 +4,7 @@ import type { FastifyRequest } from 'fastify';
 import { Problem } from '../../foundation/http/problem.js';
 import { type ApiTokenPrincipal, TenantContext } from '../tenancy/tenant-context.js';
 import { AuthorizationService } from './authorization.service.js';
+import { kbOfRequest } from './kb-of-request.js';
 import { PLATFORM_DOMAIN, type Permission, domainKind, userDomain } from './permissions.js';
 import { ACCESS, type Access } from './require-permission.js';
 
@@ -30,11 +31,11 @@ export class PermissionGuard implements CanActivate {
       // What it may see there of its own, the route looks after.
       if (kind === 'user') return true;
     }
-    const { kb } = execution.switchToHttp().getRequest<FastifyRequest>().params as { kb?: string };
+    const { kb, anyKb } = kbOfRequest(execution.switchToHttp().getRequest<FastifyRequest>(), access);
     const { subject } = this.context;
     const allowed =
       kind === 'tenant'
-        ? await this.authorization.letsIn(subject, this.context.tenant.id, permission, kb)
+        ? await this.authorization.letsIn(subject, this.context.tenant.id, permission, kb, anyKb)
         : await this.authorization.can(subject, this.domainOf(permission), permission);
     if (!allowed) throw Problem.forbidden(`This needs the permission ${permission}.`);
     return true;

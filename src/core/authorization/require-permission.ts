@@ -19,6 +19,8 @@ export type Access =
       permission: Permission;
       /** Whether API tokens may call it. */
       tokens: boolean;
+      /** Whether the knowledge base that it is about is named outside of the path, or not at all. */
+      kbBesidePath: boolean;
     };
 
 /**
@@ -26,14 +28,16 @@ export type Access =
  *
  * @param options.tokens whether API tokens may call it: in a tenant they may, unless it acts on the caller's own account.
  *   A route that is about the caller's own things may let them in, and then keeps them to what is the token's.
+ * @param options.kbBesidePath lets in whoever may do it in the knowledge base that the header X-KB-ID or the query `kb`
+ *   names; where none is, in any. The route then asks again for the one that it takes.
  */
 export function RequirePermission(
   permission: Permission,
-  { tokens = domainKind(permission) === 'tenant' } = {},
+  { tokens = domainKind(permission) === 'tenant', kbBesidePath = false } = {},
 ): MethodDecorator {
   const domain = { platform: 'platform', user: 'user_<id>', tenant: 'tenant_<id>' }[domainKind(permission)];
   return applyDecorators(
-    SetMetadata(ACCESS, { kind: 'permission', permission, tokens } satisfies Access),
+    SetMetadata(ACCESS, { kind: 'permission', permission, tokens, kbBesidePath } satisfies Access),
     ApiBearerAuth(),
     ...(tokens ? [ApiSecurity(API_KEY_SECURITY)] : []),
     ApiExtension('x-permission', { permission, domain, tokens, description: PERMISSIONS[permission] }),

@@ -28,8 +28,13 @@ export const CONFIG_FIELDS = {
   cosine_threshold: field(z.number().min(0).max(1), 0.2, 'Least cosine of what is found by vector [0.2]'),
   enable_llm_cache: field(z.boolean(), true, '[true]'),
   enable_rerank: field(z.boolean(), true, '[true]'),
-  chunk_size: field(z.int().min(100).max(8000), 1200, 'Characters of a chunk at most [1200]'),
-  chunk_overlap: field(z.int().min(0).max(2000), 100, 'Characters that neighbouring chunks share [100]'),
+  chunk_unit: field(
+    z.enum(['characters', 'tokens']),
+    'characters',
+    'What chunk_size and chunk_overlap count',
+  ),
+  chunk_size: field(z.int().min(100).max(8000), 1200, 'Size of a chunk at most [1200]'),
+  chunk_overlap: field(z.int().min(0).max(2000), 100, 'What neighbouring chunks share at most [100]'),
   system_prompt: field(z.string().max(20_000).nullable(), null, 'Comes before the rules for answers'),
 } as const;
 

@@ -165,6 +165,18 @@ export class TenantContext {
     this.cls.set(PLATFORM, true);
   }
 
+  /**
+   * Runs `work` in another tenant than the request's, as the same principal.
+   *
+   * @param access what the principal sees of that tenant
+   */
+  runIn<T>(tenant: CurrentTenant, access: TenantAccess, work: () => Promise<T>): Promise<T> {
+    return this.cls.run({ ifNested: 'inherit' }, () => {
+      this.setTenant(tenant, access);
+      return work();
+    });
+  }
+
   setRequest(request: { id: string; ip: string }): void {
     this.cls.set(REQUEST, request);
   }

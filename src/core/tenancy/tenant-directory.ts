@@ -15,6 +15,8 @@ export interface KnownTenant extends CurrentTenant {
   features: Partial<Features>;
   /** Fields of the configuration that the tenant has set itself. */
   config: ConfigOverrides;
+  /** Types of documents that it takes, as its settings name them; null: all. */
+  allowedDocumentTypes: string[] | null;
   planTier: PlanTier;
   /** What holds: the plan's limits, with the tenant's own over them. */
   limits: Limits;
@@ -57,8 +59,8 @@ export class TenantDirectory implements OnModuleInit {
       tx =>
         tx.query(
           `SELECT t.id, t.name, t.status, t.display_name AS "displayName", t.features, t.config,
-                t.plan_tier AS "planTier", c.limits, t.enforce_quotas AS "enforceQuotas",
-                t.throttled_to AS "throttledTo"
+                t.settings->'allowed_document_types' AS "allowedDocumentTypes", t.plan_tier AS "planTier", c.limits,
+                t.enforce_quotas AS "enforceQuotas", t.throttled_to AS "throttledTo"
          FROM tenants t JOIN tenant_counters c ON c.tenant_id = t.id
          WHERE t.${column} = $1 AND t.status <> 'erasing'`,
           [reference],

@@ -13,6 +13,7 @@ export const LIMITS = {
   max_entities_per_kb: 'Entities of one knowledge graph',
   max_relations_per_kb: 'Relations of one knowledge graph',
   max_concurrent_queries: 'Searches and questions under way at a time',
+  max_concurrent_jobs: 'Documents that are ingested at a time',
   max_api_calls_per_minute: 'Requests a minute',
   max_api_calls_per_hour: 'Requests an hour of the clock, in UTC',
   max_api_calls_per_day: 'Requests a day, in UTC',

@@ -46,7 +46,14 @@ export class AuthenticationModule {
         LiveRequests,
         FirstAdminService,
       ],
-      exports: [FirstAdminService, JwtStrategy, ApiTokenStrategy, LiveRequests, ApiTokensModule],
+      exports: [
+        FirstAdminService,
+        SessionsService,
+        JwtStrategy,
+        ApiTokenStrategy,
+        LiveRequests,
+        ApiTokensModule,
+      ],
     };
   }
 }

@@ -1,6 +1,7 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { kbOfRequest } from '../../core/authorization/kb-of-request.js';
 import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { ApiTokenUses } from '../../features/api-tokens/api-token-uses.service.js';
@@ -22,12 +23,14 @@ export class LiveRequestGuard implements CanActivate {
     if (access?.kind !== 'permission' || !principal || principal.kind === 'system') return true;
     if (principal.kind === 'api_token') this.uses.note(principal.tokenId);
     const http = execution.switchToHttp();
+    const request = http.getRequest<FastifyRequest>();
     this.requests.watch({
-      request: http.getRequest<FastifyRequest>(),
+      request,
       reply: http.getResponse<FastifyReply>(),
       principal,
       tenantId: this.context.tenantOrNull?.id ?? null,
       permission: access.permission,
+      askedFor: kbOfRequest(request, access),
     });
     return true;
   }

@@ -1,6 +1,7 @@
 import { Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AuthorizationService, POLICY_TOPIC } from '../../core/authorization/authorization.service.js';
+import type { AskedFor } from '../../core/authorization/kb-of-request.js';
 import {
   PLATFORM_DOMAIN,
   type Permission,
@@ -26,8 +27,9 @@ interface LiveRequest {
   principal: Exclude<Principal, { kind: 'system' }>;
   /** Null on routes that belong to no tenant. */
   tenantId: string | null;
-  /** What the route requires; asked for again in its domain. */
+  /** What the route requires; asked for again in its domain, and in the knowledge base that the request is about. */
   permission: Permission;
+  askedFor: AskedFor;
 }
 
 /**
@@ -105,7 +107,7 @@ export class LiveRequests implements OnModuleInit {
   }
 
   /** What a new request of the same kind would be told; null where it would be let in. */
-  private async refusalOf({ principal, tenantId, permission, request }: LiveRequest) {
+  private async refusalOf({ principal, tenantId, permission, askedFor, request }: LiveRequest) {
     // Whoever else listens to the change has forgotten by then what it has made untrue.
     await Promise.resolve();
     const subject = await this.subjectOf(principal, request);
@@ -122,8 +124,8 @@ export class LiveRequests implements OnModuleInit {
       return Problem.forbidden('This tenant is suspended.', 'tenant_suspended');
     }
     if (!tenantRoute) return null;
-    const { kb } = request.params as { kb?: string };
-    const allowed = await this.authorization.letsIn(subject, tenantId, permission, kb);
+    const { kb, anyKb } = askedFor;
+    const allowed = await this.authorization.letsIn(subject, tenantId, permission, kb, anyKb);
     return allowed ? null : Problem.forbidden(`This needs the permission ${permission}.`);
   }
 

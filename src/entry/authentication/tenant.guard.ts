@@ -1,9 +1,9 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { FastifyRequest } from 'fastify';
-import { AuthorizationService } from '../../core/authorization/authorization.service.js';
-import { PLATFORM_DOMAIN, domainKind } from '../../core/authorization/permissions.js';
+import { domainKind } from '../../core/authorization/permissions.js';
 import { ACCESS, type Access } from '../../core/authorization/require-permission.js';
+import { TenantAdmission } from '../../core/authorization/tenant-admission.service.js';
 import { type Principal, TenantContext } from '../../core/tenancy/tenant-context.js';
 import { type KnownTenant, TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import { Problem } from '../../foundation/http/problem.js';
@@ -22,7 +22,7 @@ export class TenantGuard implements CanActivate {
     private readonly reflector: Reflector,
     private readonly context: TenantContext,
     private readonly directory: TenantDirectory,
-    private readonly authorization: AuthorizationService,
+    private readonly admission: TenantAdmission,
   ) {}
 
   async canActivate(execution: ExecutionContext): Promise<boolean> {
@@ -42,8 +42,7 @@ export class TenantGuard implements CanActivate {
     }
     // A token outlives the membership that it was made for: no reason to refuse what needs no tenant.
     if (!needed && named.length === 0 && !(await this.mayKnow(tenant.id))) return true;
-    await this.admit(tenant, needed);
-    const sees = await this.authorization.accessOf(this.context.subject, tenant.id);
+    const sees = await this.admission.admit(this.context.subject, tenant, { suspended: !needed });
     this.context.setTenant({ id: tenant.id, name: tenant.name }, sees);
     return true;
   }
@@ -63,24 +62,8 @@ export class TenantGuard implements CanActivate {
     return chosen ?? (fromToken ? this.directory.find(fromToken) : null);
   }
 
-  private async admit(tenant: KnownTenant, needed: boolean): Promise<void> {
-    if (!(await this.mayKnow(tenant.id))) throw Problem.foreignTenant(tenant.id);
-    if (!needed || tenant.status === 'active' || (await this.mayReadPlatform())) return;
-    throw new Problem(403, 'tenant_suspended', 'This tenant is suspended.', {
-      denied: { tenant: tenant.id },
-    });
-  }
-
-  /** A member, or somebody whose platform role reaches into tenants. */
-  private async mayKnow(tenantId: string): Promise<boolean> {
-    return (
-      (await this.authorization.accessOf(this.context.subject, tenantId)).member ||
-      (await this.mayReadPlatform())
-    );
-  }
-
-  private async mayReadPlatform(): Promise<boolean> {
-    return this.authorization.can(this.context.subject, PLATFORM_DOMAIN, 'platform:read');
+  private mayKnow(tenantId: string): Promise<boolean> {
+    return this.admission.mayKnow(this.context.subject, tenantId);
   }
 }
 

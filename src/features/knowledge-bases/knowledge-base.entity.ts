@@ -47,6 +47,14 @@ export class KnowledgeBase {
   @Column('bigint', { name: 'storage_bytes', default: 0, transformer: bigintAsNumber })
   storageBytes!: number;
 
+  /** While true, no ingestion begins. */
+  @Column('boolean', { name: 'ingestion_paused', default: false })
+  ingestionPaused!: boolean;
+
+  /** The embedding model that all documents are being indexed for anew, until they are swapped at once. */
+  @Column('text', { name: 'reindexing_to', nullable: true })
+  reindexingTo!: string | null;
+
   @Column('uuid', { name: 'created_by', nullable: true })
   createdBy!: string | null;
 

@@ -61,6 +61,13 @@ export const knowledgeBaseSchema = z
     description: z.string(),
     config: configSchema,
     embedding_model: z.string().nullable().describe('Of the stored vectors; null while there are none'),
+    reindexing_to: z
+      .string()
+      .nullable()
+      .describe(
+        'The embedding model that all documents are being indexed for anew; searched as before until then',
+      ),
+    ingestion_paused: z.boolean().describe('While it is, no ingestion begins'),
     is_active: z.boolean(),
     visibility: visibilityField,
     document_count: z.int().describe('Of those that one may read, like the other statistics'),
@@ -97,6 +104,8 @@ export function toKnowledgeBase(kb: KnowledgeBase): z.infer<typeof knowledgeBase
     description: kb.description,
     config: kb.config,
     embedding_model: kb.embeddingModel,
+    reindexing_to: kb.reindexingTo,
+    ingestion_paused: kb.ingestionPaused,
     is_active: kb.isActive,
     visibility: kb.visibility,
     document_count: kb.documentCount,

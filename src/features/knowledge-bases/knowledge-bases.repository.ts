@@ -102,8 +102,8 @@ export class KnowledgeBasesRepository {
     return Object.fromEntries(rows.map(row => [row.status, row.count]));
   }
 
-  /** Keeps the statistics equal to what a count would give, in the transaction that adds or removes a document. */
-  async countDocument(tx: Tx, id: string, documents: 1 | -1, bytes: number): Promise<void> {
+  /** Keeps the statistics equal to what a count would give, in the transaction that adds, changes or removes documents. */
+  async countDocument(tx: Tx, id: string, documents: number, bytes: number): Promise<void> {
     await tx.query(
       'UPDATE knowledge_bases SET document_count = document_count + $2, storage_bytes = storage_bytes + $3 WHERE id = $1',
       [id, documents, bytes],

@@ -46,7 +46,9 @@ export class KnowledgeBasesService {
   async create(input: CreateKnowledgeBase): Promise<KnowledgeBase> {
     const id = uuidv7();
     const visibility = input.visibility ?? (await this.features.get('default_kb_visibility'));
-    const ownRole = visibility === 'granted' ? await this.grants.roleToKeep(null) : null;
+    // The system sees what it makes, whoever it is granted to.
+    const isSystem = this.context.principal.kind === 'system';
+    const ownRole = visibility === 'granted' && !isSystem ? await this.grants.roleToKeep(null) : null;
     return this.database.run(async tx => {
       const kb = {
         id,
@@ -56,7 +58,7 @@ export class KnowledgeBasesService {
         slug: input.slug ?? (slugOf(input.name) || `kb-${id.slice(-12)}`),
         description: input.description,
         config: input.config,
-        createdBy: this.context.userId,
+        createdBy: isSystem ? null : this.context.userId,
       };
       if (!(await this.knowledgeBases.insert(tx, kb))) throw nameTaken();
       // Open at first: whoever closes it must be able to see what comes of it.
@@ -75,6 +77,15 @@ export class KnowledgeBasesService {
     return this.database.run(async tx => {
       const [kb] = await this.asSeen(tx, [await this.require(tx, reference)]);
       return kb as KnowledgeBase;
+    });
+  }
+
+  /** The only one that the principal sees, whatever it may do there; null where there are others, or none. */
+  only(): Promise<KnowledgeBase | null> {
+    return this.database.run(async tx => {
+      const query = { page: 1, page_size: 1, sort: 'created_at' } as const;
+      const { items, total } = await this.knowledgeBases.list(tx, query, 'all');
+      return total === 1 ? (items[0] ?? null) : null;
     });
   }
 
@@ -138,7 +149,7 @@ export class KnowledgeBasesService {
       });
       return found;
     });
-    await this.storage.deleteAll(`${kb.tenantId}/${kb.id}`);
+    await this.storage.forgetAll(`${kb.tenantId}/${kb.id}`);
   }
 
   statistics(reference: string): Promise<{ kb: KnowledgeBase; documentsByStatus: Record<string, number> }> {

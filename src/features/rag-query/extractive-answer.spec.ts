@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type RetrievalIndex, openRetrievalIndex } from '../../../test/setup/retrieval-index.js';
-import { ChunksRepository } from '../documents/chunks.repository.js';
+import { storeChunks } from '../../../test/setup/stored-chunks.js';
 import { RetrievalRepository } from '../retrieval/retrieval.repository.js';
 import { type ExtractiveAnswer, candidateSentences, extractiveAnswer } from './extractive-answer.js';
 
@@ -18,7 +18,7 @@ beforeAll(async () => {
   index = await openRetrievalIndex();
   kb = await index.createKb();
   const documentId = await index.createDocument(kb, 'Handbook');
-  await new ChunksRepository().replaceChunks(
+  await storeChunks(
     index.tx,
     { ...kb, documentId },
     HANDBOOK.map((text, ordinal) => ({

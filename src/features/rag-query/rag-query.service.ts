@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { CreditsService } from '../../core/credits/credits.service.js';
 import type { ChatCompletion, ChatMessage, ChatModel, ChatOptions } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
-import { estimateTokens } from '../../core/models/token-estimate.js';
+import { estimateTokens } from '../../foundation/extraction/token-estimate.js';
 import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { FeaturesService } from '../../core/tenancy/features.service.js';
 import { UsageService } from '../../core/usage/usage.service.js';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type RetrievalIndex, openRetrievalIndex } from '../../../test/setup/retrieval-index.js';
-import { ChunksRepository } from '../documents/chunks.repository.js';
+import { storeChunks } from '../../../test/setup/stored-chunks.js';
 import { RetrievalRepository, type SearchParameters } from './retrieval.repository.js';
 
 const repository = new RetrievalRepository();
@@ -21,8 +21,8 @@ const TEXTS = {
 async function store(into: typeof kb, title: string, text: string, embedding: number[], metadata = {}) {
   const createdAt = new Date(`2024-01-0${Object.keys(documents).length + 1}T00:00:00Z`);
   const documentId = await index.createDocument(into, title, { metadata, createdAt });
-  await new ChunksRepository().replaceChunks(index.tx, { ...into, documentId }, [
-    { ordinal: 7, text, heading: 'Animals', page: 3, startOffset: 0, endOffset: 1, tokenCount: 1, embedding },
+  await storeChunks(index.tx, { ...into, documentId }, [
+    { ordinal: 0, text, heading: 'Animals', page: 3, startOffset: 0, endOffset: 1, tokenCount: 1, embedding },
   ]);
   return documentId;
 }
@@ -60,7 +60,7 @@ describe('RetrievalRepository.search', () => {
       text: TEXTS.cats.text,
       heading: 'Animals',
       page: 3,
-      ordinal: 7,
+      ordinal: 0,
       matched: ['cat', 'purr'],
     });
     expect([cats, dogs, fish].map(passage => passage?.cosine)).toEqual([

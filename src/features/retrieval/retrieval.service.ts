@@ -3,7 +3,7 @@ import { CreditsService } from '../../core/credits/credits.service.js';
 import type { CreditLine } from '../../core/credits/price-list.js';
 import type { EmbeddingModel } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
-import { estimateTokens } from '../../core/models/token-estimate.js';
+import { estimateTokens } from '../../foundation/extraction/token-estimate.js';
 import { type EffectiveConfig, effectiveConfig } from '../../core/tenancy/tenant-config.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';

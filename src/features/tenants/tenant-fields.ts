@@ -37,10 +37,21 @@ export const tenantSettingsSchema = z
       .max(64)
       .refine(isTimezone, 'must be an IANA time zone such as Europe/Zurich')
       .optional(),
-    data_retention_days: z.int().min(1).max(36_500).optional(),
+    data_retention_days: z
+      .int()
+      .min(1)
+      .max(36_500)
+      .optional()
+      .describe('Documents whose content is older are deleted'),
     notification_email: z.email().max(254).optional(),
     notification_webhook: httpsAddress.max(2000).optional(),
-    allowed_document_types: z.array(z.string().min(1).max(100)).max(200).optional(),
+    allowed_document_types: z
+      .array(z.string().min(1).max(100))
+      .max(200)
+      .optional()
+      .describe(
+        'Endings of file names (pdf, docx) or MIME types (text/markdown, text/*); all where it is empty',
+      ),
   })
   .catchall(jsonValue)
   .refine(settings => freeJson.safeParse(settings).success, 'must not be larger than 64 kB')

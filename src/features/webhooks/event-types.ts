@@ -52,6 +52,7 @@ export const EVENT_FAMILIES: ReadonlyArray<{ family: string; description: string
     description: 'Documents, and who may read them',
     examples: ['document.created', 'document.deleted', 'document.acl_changed'],
   },
+  { family: 'job', description: 'Jobs that somebody has ended', examples: ['job.cancelled'] },
   { family: 'variable', description: 'Variables, without their values', examples: ['variable.updated'] },
   { family: 'api_token', description: 'API tokens, without their secrets', examples: ['api_token.created'] },
   { family: 'quota', description: 'The tenant’s limits', examples: ['quota.exceeded'] },

@@ -22,6 +22,18 @@ export type DatabaseSettings =
       poolSize: number;
     };
 
+/** An S3-compatible bucket. */
+export interface S3Settings {
+  /** Null: Amazon's own for the region. */
+  endpoint: string | null;
+  region: string;
+  bucket: string;
+  /** Null: from the surroundings, as the AWS SDK finds them. */
+  credentials: { accessKeyId: string; secretAccessKey: string } | null;
+  /** The bucket in the path, not in the name of the host, as most servers but Amazon's want it. */
+  forcePathStyle: boolean;
+}
+
 /** A host that is named by the settings. */
 export interface HostAndPort {
   /** As `URL.hostname` writes it. */
@@ -51,6 +63,18 @@ export interface Env {
   platformAdmin: { email: string; password: string | null };
   embedding: ModelEndpoint | null;
   llm: ModelEndpoint | null;
+  /** Reads pictures, such as scanned pages. */
+  vision: ModelEndpoint | null;
+  /** Writes down what is said in audio and video. */
+  transcription: ModelEndpoint | null;
+  /** A Docling service that reads what it can instead of the parsers of this process. */
+  docling: { url: string; apiKey: string | null } | null;
+  /** What one file may take to be read: milliseconds of work, and megabytes of JavaScript heap. */
+  parsing: { timeLimit: number; heapMb: number };
+  /** How web pages are fetched. */
+  web: { respectRobots: boolean; userAgent: string; timeout: number };
+  /** An S3-compatible bucket for original files. Null: a folder in `dataDir`. */
+  s3: S3Settings | null;
   /** Where people reach this installation: the beginning of links in e-mails. Null: the address it listens on. */
   publicUrl: string | null;
   mail: {
@@ -140,6 +164,28 @@ const schema = z.object({
   LLM_BASE_URL: urlOf('http:', 'https:').optional(),
   LLM_API_KEY: z.string().optional(),
   LLM_MODEL: z.string().optional(),
+  VISION_BASE_URL: urlOf('http:', 'https:').optional(),
+  VISION_API_KEY: z.string().optional(),
+  VISION_MODEL: z.string().optional(),
+  TRANSCRIPTION_BASE_URL: urlOf('http:', 'https:').optional(),
+  TRANSCRIPTION_API_KEY: z.string().optional(),
+  TRANSCRIPTION_MODEL: z.string().optional(),
+  DOCLING_URL: urlOf('http:', 'https:').optional(),
+  DOCLING_API_KEY: z.string().optional(),
+  PARSE_TIME_LIMIT_SECONDS: integer(300, 1, 3600),
+  PARSE_HEAP_MB: integer(512, 64, 16_384),
+  WEB_RESPECT_ROBOTS: flag.default(true),
+  WEB_USER_AGENT: z
+    .string()
+    .regex(/^[\x20-\x7e]{1,200}$/, 'must be at most 200 printable ASCII characters')
+    .default('Enclave/1.0'),
+  WEB_FETCH_TIMEOUT_SECONDS: integer(60, 1, 600),
+  S3_ENDPOINT: urlOf('http:', 'https:').optional(),
+  S3_REGION: z.string().default('us-east-1'),
+  S3_BUCKET: z.string().optional(),
+  S3_ACCESS_KEY_ID: z.string().optional(),
+  S3_SECRET_ACCESS_KEY: z.string().optional(),
+  S3_FORCE_PATH_STYLE: flag.optional(),
   PUBLIC_URL: urlOf('http:', 'https:').optional(),
   SMTP_URL: urlOf('smtp:', 'smtps:').optional(),
   MAIL_FROM: z.string().max(320).default('Enclave <enclave@localhost>'),
@@ -199,6 +245,12 @@ const listOf = (text: string): string[] =>
     .map(item => item.trim())
     .filter(item => item !== '');
 
+const endpointOf = (
+  baseUrl: string | undefined,
+  apiKey: string | undefined,
+  model: string | undefined,
+): ModelEndpoint | null => (baseUrl && model ? { baseUrl, apiKey: apiKey ?? '', model } : null);
+
 /** @returns null for what is no host with or without a port; an IPv6 address stands in brackets */
 function hostAndPort(text: string): HostAndPort | null {
   const [, name, port] = /^(\[[\da-f:.]+\]|[^\s:/?#@[\]\\]+)(?::(\d{1,5}))?$/i.exec(text) ?? [];
@@ -249,7 +301,14 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
   const oldKeys = listOf(env.ENCRYPTION_OLD_KEYS);
   if (oldKeys.some(key => !secret.safeParse(key).success))
     problems.push('ENCRYPTION_OLD_KEYS must be former ENCRYPTION_KEYs, separated by commas');
-  if (env.LLM_BASE_URL && !env.LLM_MODEL) problems.push('LLM_MODEL must name the model of LLM_BASE_URL');
+  for (const kind of ['LLM', 'VISION', 'TRANSCRIPTION'] as const) {
+    if (env[`${kind}_BASE_URL`] && !env[`${kind}_MODEL`])
+      problems.push(`${kind}_MODEL must name the model of ${kind}_BASE_URL`);
+  }
+  if ((env.S3_ENDPOINT ?? env.S3_ACCESS_KEY_ID ?? env.S3_SECRET_ACCESS_KEY) && !env.S3_BUCKET)
+    problems.push('S3_BUCKET must name the bucket');
+  if ((env.S3_ACCESS_KEY_ID === undefined) !== (env.S3_SECRET_ACCESS_KEY === undefined))
+    problems.push('S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY must be set together');
   if (problems.length > 0) throw new SettingsError(problems.join('\n'));
 
   return {
@@ -273,14 +332,31 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     encryptionKey: env.ENCRYPTION_KEY ?? null,
     oldEncryptionKeys: oldKeys,
     platformAdmin: { email: env.PLATFORM_ADMIN_EMAIL, password: env.PLATFORM_ADMIN_PASSWORD ?? null },
-    embedding:
-      env.EMBEDDING_BASE_URL && env.EMBEDDING_MODEL
-        ? { baseUrl: env.EMBEDDING_BASE_URL, apiKey: env.EMBEDDING_API_KEY ?? '', model: env.EMBEDDING_MODEL }
-        : null,
-    llm:
-      env.LLM_BASE_URL && env.LLM_MODEL
-        ? { baseUrl: env.LLM_BASE_URL, apiKey: env.LLM_API_KEY ?? '', model: env.LLM_MODEL }
-        : null,
+    embedding: endpointOf(env.EMBEDDING_BASE_URL, env.EMBEDDING_API_KEY, env.EMBEDDING_MODEL),
+    llm: endpointOf(env.LLM_BASE_URL, env.LLM_API_KEY, env.LLM_MODEL),
+    vision: endpointOf(env.VISION_BASE_URL, env.VISION_API_KEY, env.VISION_MODEL),
+    transcription: endpointOf(env.TRANSCRIPTION_BASE_URL, env.TRANSCRIPTION_API_KEY, env.TRANSCRIPTION_MODEL),
+    docling: env.DOCLING_URL
+      ? { url: env.DOCLING_URL.replace(/\/+$/, ''), apiKey: env.DOCLING_API_KEY ?? null }
+      : null,
+    parsing: { timeLimit: env.PARSE_TIME_LIMIT_SECONDS * 1000, heapMb: env.PARSE_HEAP_MB },
+    web: {
+      respectRobots: env.WEB_RESPECT_ROBOTS,
+      userAgent: env.WEB_USER_AGENT,
+      timeout: env.WEB_FETCH_TIMEOUT_SECONDS * 1000,
+    },
+    s3: env.S3_BUCKET
+      ? {
+          endpoint: env.S3_ENDPOINT ?? null,
+          region: env.S3_REGION,
+          bucket: env.S3_BUCKET,
+          credentials:
+            env.S3_ACCESS_KEY_ID && env.S3_SECRET_ACCESS_KEY
+              ? { accessKeyId: env.S3_ACCESS_KEY_ID, secretAccessKey: env.S3_SECRET_ACCESS_KEY }
+              : null,
+          forcePathStyle: env.S3_FORCE_PATH_STYLE ?? env.S3_ENDPOINT !== undefined,
+        }
+      : null,
     publicUrl: env.PUBLIC_URL?.replace(/\/+$/, '') ?? null,
     mail: { smtpUrl: env.SMTP_URL ?? null, from: env.MAIL_FROM },
     selfService: { enabled: env.SELF_SERVICE_TENANTS, maxTenants: env.SELF_SERVICE_MAX_TENANTS },

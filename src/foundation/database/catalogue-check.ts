@@ -37,7 +37,17 @@ interface TableRow {
 const EXEMPT = ['migrations'];
 
 /** Tables of which a member may see a part only: those need a restrictive policy that asks who is looking. */
-const NARROWED = ['knowledge_bases', 'kb_terms', 'documents', 'chunks', 'chunk_vectors'];
+const NARROWED = [
+  'knowledge_bases',
+  'kb_terms',
+  'documents',
+  'document_versions',
+  'chunks',
+  'chunk_vectors',
+  'ingestions',
+  'staged_chunks',
+  'staged_vectors',
+];
 
 /** Tables that keep what is in a knowledge base: an API token that is for others must not reach it. */
 const IN_KNOWLEDGE_BASES = [...NARROWED, 'kb_grants', 'document_readers'];

@@ -61,6 +61,7 @@ const CODES: Record<number, string> = {
   409: 'conflict',
   413: 'too_large',
   415: 'unsupported_type',
+  416: 'range_not_satisfiable',
   422: 'validation_failed',
   429: 'rate_limited',
   503: 'unavailable',

@@ -1,4 +1,5 @@
 import { StandardSchemaValidationPipe } from '@nestjs/common';
+import type { z } from 'zod';
 import { type FieldError, Problem } from './problem.js';
 
 type Issues = Parameters<
@@ -13,6 +14,13 @@ export function validationPipe(): StandardSchemaValidationPipe {
   return new StandardSchemaValidationPipe({
     exceptionFactory: issues => Problem.invalid(fieldErrors(issues)),
   });
+}
+
+/** The same for what does not come through the pipe. @throws Problem 422 */
+export function parseFields<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
+  const { data, error } = schema.safeParse(value);
+  if (error) throw Problem.invalid(fieldErrors(error.issues));
+  return data;
 }
 
 function fieldErrors(issues: Issues): FieldError[] {
