@@ -9,8 +9,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
-    // Half of a test's time is waiting; by itself, vitest leaves one of two cores alone.
-    maxWorkers: 2,
+    // Half of a test's time is waiting: two workers leave two cores idle for a third of it.
+    maxWorkers: 3,
     // As Node does it: the default export of a CommonJS module is its module.exports.
     deps: { interopDefault: false },
     globalSetup: 'test/setup/global-setup.ts',
