@@ -136,8 +136,9 @@ describe('where models see and hear', () => {
     const ingestions = (await storedUsage(app, tenant.id)).filter(
       event => event.operation === 'document.ingest',
     );
-    const tokens = ingestions.map(event => [event.input_tokens, event.output_tokens]);
-    expect(tokens).toContainEqual([100, 7]);
+    // The database's bigint columns come as strings.
+    const tokens = ingestions.map(event => `${event.input_tokens}, ${event.output_tokens}`);
+    expect(tokens).toContain('100, 7');
   });
 });
 
