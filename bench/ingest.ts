@@ -3,7 +3,7 @@
  * large knowledge base still tells what it holds.
  *
  *   npm run bench -- ingest [--places bundled,embedded,server] [--parts throughput,large,fairness,statistics]
- *                           [--documents 60] [--pdf-mb 100] [--text-mb 500] [--flood 5000]
+ *                           [--documents 60] [--pdf-mb 100] [--text-mb 250] [--flood 5000]
  *
  * - bundled: the embedded database and the bundled model, all in one process
  * - embedded: the embedded database, and a model server that answers at once
@@ -31,7 +31,7 @@ const { values: options } = parseArgs({
     parts: { type: 'string', default: 'throughput,large,fairness,statistics' },
     documents: { type: 'string', default: '60' },
     'pdf-mb': { type: 'string', default: '100' },
-    'text-mb': { type: 'string', default: '500' },
+    'text-mb': { type: 'string', default: '250' },
     flood: { type: 'string', default: '5000' },
   },
 });

@@ -83,11 +83,6 @@ export class RemoteReaders {
     this.vision = models.vision();
   }
 
-  /** Whether a service reads files of this type, and not a parser of this process. */
-  handles(mimeType: string): boolean {
-    return this.readerOf(mimeType) !== null;
-  }
-
   /**
    * Has a file read by the service for its type.
    *
