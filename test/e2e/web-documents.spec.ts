@@ -2,12 +2,14 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
+import { type TestApplication, expectStatus } from '../setup/application.js';
 import { pdfOf } from '../setup/files.js';
-import { type ModelServer, startModelServer } from '../setup/model-server.js';
+import type { ModelServer } from '../setup/model-server.js';
 import { expectProblem } from '../setup/problem.js';
+import { type WebApplication, startWebApplication } from '../setup/web-application.js';
 import { type WebServer, htmlPage, startWebServer } from '../setup/web-server.js';
 
+let all: WebApplication;
 let app: TestApplication;
 let model: ModelServer;
 let web: WebServer;
@@ -15,23 +17,10 @@ let kb: string;
 let count = 0;
 
 beforeAll(async () => {
-  model = await startModelServer();
-  web = await startWebServer();
-  app = await startTestApplication({
-    EMBEDDING_BASE_URL: model.url,
-    EMBEDDING_MODEL: 'stub',
-    WORKER_CONCURRENCY: '4',
-    OUTBOUND_ALLOWED_HOSTS: web.host,
-    WEB_FETCH_TIMEOUT_SECONDS: '1',
-    MAX_UPLOAD_MB: '1',
-  });
-  await app.createTenant('acme');
+  all = await startWebApplication({ WEB_FETCH_TIMEOUT_SECONDS: '1', MAX_UPLOAD_MB: '1' });
+  ({ app, web, model } = all);
 });
-afterAll(async () => {
-  await app?.close();
-  await web?.close();
-  await model?.close();
-});
+afterAll(() => all?.close());
 beforeEach(async () => {
   const { body } = await expectStatus(201, app.admin.post('/tenants/acme/kbs', { name: `Web ${++count}` }));
   kb = body.slug;

@@ -1,36 +1,24 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
-import { type ModelServer, startModelServer } from '../setup/model-server.js';
+import { type TestApplication, expectStatus } from '../setup/application.js';
 import { expectProblem } from '../setup/problem.js';
-import { type WebServer, htmlPage, startWebServer } from '../setup/web-server.js';
+import { type WebApplication, startWebApplication } from '../setup/web-application.js';
+import { type WebServer, htmlPage } from '../setup/web-server.js';
 
+let all: WebApplication;
 let app: TestApplication;
-let model: ModelServer;
 let web: WebServer;
 let kb: string;
 let count = 0;
 
 beforeAll(async () => {
-  model = await startModelServer();
-  web = await startWebServer();
-  app = await startTestApplication({
-    EMBEDDING_BASE_URL: model.url,
-    EMBEDDING_MODEL: 'stub',
-    WORKER_CONCURRENCY: '4',
-    OUTBOUND_ALLOWED_HOSTS: web.host,
-    WEB_FETCH_TIMEOUT_SECONDS: '2',
-  });
-  await app.createTenant('acme');
+  all = await startWebApplication({ WEB_FETCH_TIMEOUT_SECONDS: '2' });
+  ({ app, web } = all);
   for (const name of ['a', 'b', 'c', 'docs/d', 'docs/e', 'docs/old/f']) {
     web.pages.set(`/${name}`, htmlPage(`Page ${name}`, `This is what the page ${name} says.`));
   }
 });
-afterAll(async () => {
-  await app?.close();
-  await web?.close();
-  await model?.close();
-});
+afterAll(() => all?.close());
 beforeEach(async () => {
   const { body } = await expectStatus(201, app.admin.post('/tenants/acme/kbs', { name: `Kb ${++count}` }));
   kb = body.slug;

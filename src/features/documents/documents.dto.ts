@@ -183,6 +183,10 @@ export const listDocumentsQuery = listQuery(['created_at', 'title', 'updated_at'
   job_id: z.uuid().optional().describe('Of the import that has brought them in'),
 });
 
+export const warningsField = z
+  .array(z.object({ code: z.string(), message: z.string(), pages: z.array(z.int()).optional() }))
+  .describe('What could not be read of it');
+
 export const documentSchema = z
   .object({
     id: z.uuid(),
@@ -200,9 +204,7 @@ export const documentSchema = z
     version: z.int().describe('Of the newest content'),
     indexed_version: z.int().describe('The version that is searchable; 0: none'),
     priority: z.int(),
-    warnings: z
-      .array(z.object({ code: z.string(), message: z.string(), pages: z.array(z.int()).optional() }))
-      .describe('What could not be read of it'),
+    warnings: warningsField,
     metadata: z.record(z.string(), jsonValue),
     status: z.enum(DOCUMENT_STATUSES),
     stage: z.enum(DOCUMENT_STAGES).nullable(),

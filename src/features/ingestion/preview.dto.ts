@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CONFIG_FIELDS } from '../../core/tenancy/tenant-config.js';
+import { chunkSchema, warningsField } from '../documents/documents.dto.js';
 import type { Preview } from './preview.service.js';
 
 const { chunk_size, chunk_overlap, chunk_unit } = CONFIG_FIELDS;
@@ -63,26 +64,12 @@ export const previewResultSchema = z
   .object({
     title: z.string().nullable().describe('What the document calls itself'),
     mime_type: z.string().meta({ example: 'text/markdown' }),
-    chunks: z
-      .array(
-        z.object({
-          ordinal: z.int().describe('From 0'),
-          text: z.string(),
-          heading: z.string().nullable().meta({ example: 'Warranty > Frames' }),
-          page: z.int().nullable(),
-          start_offset: z.int(),
-          end_offset: z.int(),
-          token_count: z.int().describe('Estimated'),
-        }),
-      )
-      .describe('The first 100'),
+    chunks: z.array(chunkSchema.omit({ id: true, document_id: true })).describe('The first 100'),
     chunk_count: z.int().describe('Of the whole document'),
     token_count: z.int().describe('Of all chunks; estimated'),
     page_count: z.int(),
     character_count: z.int(),
-    warnings: z.array(
-      z.object({ code: z.string(), message: z.string(), pages: z.array(z.int()).optional() }),
-    ),
+    warnings: warningsField,
     config: z.object({ chunk_size: z.int(), chunk_overlap: z.int(), chunk_unit: chunk_unit.schema }),
   })
   .meta({ id: 'ChunkPreview' });
