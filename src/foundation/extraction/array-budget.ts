@@ -41,6 +41,11 @@ export class ArrayBudget {
     this.used = 0;
   }
 
+  /** What was refused does not matter. */
+  forgive(): void {
+    this.refused = false;
+  }
+
   release(): void {
     globalThis.Uint8Array = this.original;
   }

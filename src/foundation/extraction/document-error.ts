@@ -1,14 +1,17 @@
-export type DocumentErrorCode =
-  | 'unsupported_type'
-  | 'type_mismatch'
-  | 'empty'
-  | 'damaged'
-  | 'encrypted'
-  | 'no_text'
-  | 'too_large'
-  | 'timeout'
-  | 'duplicate_document'
-  | 'type_not_allowed';
+export const DOCUMENT_ERROR_CODES = [
+  'unsupported_type',
+  'type_mismatch',
+  'empty',
+  'damaged',
+  'encrypted',
+  'no_text',
+  'too_large',
+  'timeout',
+  'duplicate_document',
+  'type_not_allowed',
+] as const;
+
+export type DocumentErrorCode = (typeof DOCUMENT_ERROR_CODES)[number];
 
 /**
  * A fault of the file itself: trying again with the same content fails again.

@@ -24,7 +24,7 @@ export type FromWorker =
   | { type: 'picture'; picture: Picture }
   | { type: 'read'; summary: LoadSummary }
   // Only the message of an error survives the way between threads, so its code travels as data.
-  | { type: 'refused'; code: DocumentErrorCode; message: string };
+  | { type: 'refused'; code: DocumentErrorCode; message: string; cause?: string };
 
 /** What it is told: that a batch was taken, what a picture says, that nobody wants more. */
 export type ToWorker = { type: 'taken' } | { type: 'recognized'; text: string } | { type: 'stop' };

@@ -1,14 +1,14 @@
-import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import JSZip from 'jszip';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { scannedPdfOf } from '../../../test/setup/files.js';
+import { pdfOf, scannedPdfOf } from '../../../test/setup/files.js';
 import type { Chunk } from './chunk-splitter.js';
 import { DocumentError } from './document-error.js';
 import { DocumentLoader } from './document-loader.js';
 import type { LoadRequest, LoadSummary } from './document-parts.js';
+import { readDocument } from './document-reader.js';
 
 const loader = new DocumentLoader({ threads: 2 });
 let folder: string;
@@ -387,7 +387,10 @@ describe('DocumentLoader', () => {
     const slow = '<html><body>' + '<p>word</p>'.repeat(1_000_000);
     const single = new DocumentLoader({ threads: 1, silenceLimit: 2_000, heapLimit: 4_096 });
     try {
-      expect(await codeOf(slow, {}, single)).toBe('timeout');
+      await expect(load(slow, {}, single)).rejects.toMatchObject({
+        code: 'timeout',
+        message: 'The file could not be read within 2 seconds.',
+      });
     } finally {
       await single.close();
     }
@@ -465,14 +468,45 @@ describe('DocumentLoader', () => {
     const zip = new JSZip();
     for (let index = 0; index < 20; index++) zip.file(`${index}.md`, `# File ${index}\n\n${lines(2_000)}`);
     const content = await zip.generateAsync({ type: 'nodebuffer' });
-    const unpacked = async () => (await readdir(tmpdir())).filter(name => /^enclave-[\da-f]{8}-/.test(name));
-    const before = await unpacked();
-    const loading = loader.load({ path: await fileOf(content), split: byLine });
-    await loading.next();
-    const [scratch] = (await unpacked()).filter(name => !before.includes(name));
-    expect(scratch).toBeDefined();
-    await loading.return(undefined as never);
-    expect(existsSync(join(tmpdir(), scratch!))).toBe(false);
+    const scratchFolder = join(folder, 'scratch');
+    const single = new DocumentLoader({ threads: 1, scratchFolder });
+    try {
+      const loading = single.load({ path: await fileOf(content), split: byLine });
+      await loading.next();
+      expect(await readdir(scratchFolder)).toHaveLength(1);
+      await loading.return(undefined as never);
+      expect(await readdir(scratchFolder)).toEqual([]);
+    } finally {
+      await single.close();
+    }
+  });
+
+  it('leaves the globals of its thread alone, whoever takes no more of a PDF in an archive', async () => {
+    const pages = Array.from({ length: 30 }, (_, index) => `Page ${index + 1}`);
+    const path = await fileOf(
+      await new JSZip().file('a.pdf', pdfOf(pages)).generateAsync({ type: 'nodebuffer' }),
+    );
+    const globals = [globalThis.Uint8Array, globalThis.console];
+    const context = { readable: false, recognize: null, scratch: async () => folder };
+    const reading = readDocument(path, { fileName: 'a.zip' }, context);
+    expect(await reading.next()).toMatchObject({ value: { text: 'Page 1' } });
+    expect(globalThis.Uint8Array).not.toBe(globals[0]);
+    await reading.return(undefined as never);
+    const after = [globalThis.Uint8Array, globalThis.console];
+    [globalThis.Uint8Array, globalThis.console] = globals as [Uint8ArrayConstructor, Console];
+    expect(after[0]).toBe(globals[0]);
+    expect(after[1]).toBe(globals[1]);
+  });
+
+  it('takes what a parser trips over for the fault of the file', async () => {
+    const cause = new TypeError('Cannot read properties of undefined');
+    const context = { readable: false, recognize: null, scratch: () => Promise.reject(cause) };
+    const path = await fileOf(await new JSZip().file('a.txt', 'Text').generateAsync({ type: 'nodebuffer' }));
+    await expect(readDocument(path, { fileName: 'a.zip' }, context).next()).rejects.toMatchObject({
+      name: 'DocumentError',
+      code: 'damaged',
+      cause,
+    });
   });
 
   it('fails on a file that is not there', async () => {

@@ -11,17 +11,19 @@ import type { Chunk } from './chunk-splitter.js';
 import { DocumentError } from './document-error.js';
 import { BATCHES_AHEAD, type FromWorker, type LoadTask, type ToWorker } from './document-loader.protocol.js';
 import type { LoadRequest, LoadSummary, Picture } from './document-parts.js';
-import { WorkClock } from './work-clock.js';
+import { WorkClock, type WorkLimits } from './work-clock.js';
 
 export interface DocumentLoaderOptions {
   /** How many files are read at a time, each in a thread of its own [2]. */
   threads?: number;
   /** Milliseconds of work that one file may take; waiting for a thread, or for the caller, does not count [120,000]. */
   timeLimit?: number;
-  /** Milliseconds of work without a sign of life from the thread [120,000]. */
+  /** Milliseconds of work without a sign of life from the thread [timeLimit]. */
   silenceLimit?: number;
   /** Megabytes of JavaScript heap that one file may take [512]. */
   heapLimit?: number;
+  /** Where what is unpacked lies while it is read [a folder of the system]. */
+  scratchFolder?: string;
 }
 
 const IDLE_TIMEOUT = 30_000;
@@ -36,19 +38,22 @@ export class DocumentLoader {
   private pool: Piscina<LoadTask, void> | null = null;
   private closing = new AbortController();
   private readonly queue: PQueue;
-  private readonly limits: { total: number; silence: number };
+  private readonly limits: WorkLimits;
   private readonly heapLimit: number;
+  private readonly scratchFolder: string;
 
   constructor({
     threads = 2,
     timeLimit = 120_000,
-    silenceLimit = 120_000,
+    silenceLimit = timeLimit,
     heapLimit = 512,
+    scratchFolder = tmpdir(),
   }: DocumentLoaderOptions = {}) {
     // A queue of its own: what waits must not hold a port and a folder's name.
     this.queue = new PQueue({ concurrency: threads });
     this.limits = { total: timeLimit, silence: silenceLimit };
     this.heapLimit = heapLimit;
+    this.scratchFolder = scratchFolder;
   }
 
   /**
@@ -61,7 +66,7 @@ export class DocumentLoader {
     const { signal } = request;
     const ended = signal ? AbortSignal.any([signal, this.closing.signal]) : this.closing.signal;
     ended.throwIfAborted();
-    const reading = new Reading(request, this.limits);
+    const reading = new Reading(request, this.limits, this.scratchFolder);
     const turn = this.queue
       .add(() => reading.run(this.threads(), ended), { signal: AbortSignal.any([ended, reading.left]) })
       .catch((fault: unknown) => reading.fail(fault));
@@ -98,7 +103,7 @@ export class DocumentLoader {
 
 /** One file on its way: this process's end of the conversation with the thread that reads it. */
 class Reading {
-  readonly scratch = join(tmpdir(), `enclave-${randomUUID()}`);
+  readonly scratch: string;
   private readonly port: MessagePort;
   private readonly task: LoadTask;
   private readonly clock: WorkClock;
@@ -108,6 +113,8 @@ class Reading {
   private readonly batches: Chunk[][] = [];
   /** Batches that were given and not yet taken. */
   private ahead = 0;
+  /** In milliseconds; 0 until it was passed. */
+  private passedLimit = 0;
   private started = false;
   private settled = false;
   private summary: LoadSummary | null = null;
@@ -116,15 +123,20 @@ class Reading {
 
   constructor(
     { path, fileName, declaredMimeType, readable = false, split = {}, recognize }: LoadRequest,
-    private readonly limits: { total: number; silence: number },
+    limits: WorkLimits,
+    scratchFolder: string,
   ) {
+    this.scratch = join(scratchFolder, `enclave-${randomUUID()}`);
     const { port1, port2 } = new MessageChannel();
     this.port = port1.on('message', (message: FromWorker) => this.hear(message));
     const source = { fileName, declaredMimeType };
     const recognizes = recognize !== undefined;
     this.recognize = recognize;
     this.task = { port: port2, path, source, readable, recognizes, split, scratch: this.scratch };
-    this.clock = new WorkClock(limits, () => this.expired.abort());
+    this.clock = new WorkClock(limits, limit => {
+      this.passedLimit = limit;
+      this.expired.abort();
+    });
   }
 
   /** Aborted when nobody takes the chunks any more. */
@@ -144,7 +156,7 @@ class Reading {
     } catch (cause) {
       ended.throwIfAborted();
       if (this.expired.signal.aborted) {
-        const seconds = Math.round(this.limits.total / 1000);
+        const seconds = Math.round(this.passedLimit / 1000);
         throw new DocumentError('timeout', `The file could not be read within ${seconds} seconds.`, {
           cause,
         });
@@ -218,7 +230,7 @@ class Reading {
         this.summary = message.summary;
         break;
       case 'refused':
-        this.fail(new DocumentError(message.code, message.message));
+        this.fail(new DocumentError(message.code, message.message, { cause: message.cause }));
         break;
       case 'alive':
     }

@@ -73,7 +73,7 @@ export default async function load(task: LoadTask): Promise<void> {
     readable: task.readable,
     recognize: task.recognizes ? picture => conversation.recognize(picture) : null,
     scratch: async () => {
-      await mkdir(task.scratch, { recursive: true });
+      await mkdir(task.scratch, { recursive: true, mode: 0o700 });
       return task.scratch;
     },
   });
@@ -85,7 +85,14 @@ export default async function load(task: LoadTask): Promise<void> {
     conversation.say({ type: 'read', summary: step.value });
   } catch (error) {
     if (error instanceof DocumentError) {
-      conversation.say({ type: 'refused', code: error.code, message: error.message });
+      const { code, message, cause } = error;
+      // Not every cause could be sent as it is.
+      conversation.say({
+        type: 'refused',
+        code,
+        message,
+        cause: cause instanceof Error ? cause.stack : undefined,
+      });
     } else if (!(error instanceof Stopped)) {
       throw error;
     }

@@ -126,10 +126,17 @@ async function* readFile(
     return { ...summary, mimeType };
   } catch (cause) {
     // Parsers recurse into what is nested: the stack runs out, or a string grows beyond what V8 can hold.
-    if (!(cause instanceof RangeError)) throw cause;
-    throw new DocumentError('damaged', 'The file is nested too deeply or too large in one part to be read.', {
-      cause,
-    });
+    if (cause instanceof RangeError) {
+      throw new DocumentError(
+        'damaged',
+        'The file is nested too deeply or too large in one part to be read.',
+        { cause },
+      );
+    }
+    // Or they take for granted that there is what a well-formed file has.
+    if (cause instanceof TypeError)
+      throw new DocumentError('damaged', 'The file is damaged and cannot be read.', { cause });
+    throw cause;
   }
 }
 

@@ -17,6 +17,7 @@ import { docxOf, pdfOf } from '../../../test/setup/files.js';
 import { documentText } from './chunk-splitter.js';
 import type { LoadSummary, TextPart } from './document-parts.js';
 import { readDocument } from './document-reader.js';
+import { type NumberKind, numberText } from './xlsx-cells.js';
 import { DOCX, EPUB, ODT, PPTX, XLSX, ZIP } from './zip-type.js';
 
 let folder: string;
@@ -169,6 +170,27 @@ describe('a workbook', () => {
     ]);
   });
 
+  it('has its sheets under any name', async () => {
+    const book = xlsxParts([{ name: 'S', xml: sheetRows([['x'], ['1']]) }]);
+    const renamed = Object.fromEntries(
+      Object.entries(book).map(([name, part]) => [
+        name.replace('worksheets/sheet1.xml', 'worksheets/data.xml'),
+        typeof part === 'string' ? part.replace('worksheets/sheet1.xml', 'worksheets/data.xml') : part,
+      ]),
+    );
+    expect((await packed(renamed)).text).toBe('x: 1');
+  });
+
+  it.each<[string, string, NumberKind, string]>([
+    ['a date', '44999.99999999', 'date', '2023-03-15'],
+    ['a moment', '44999.99999999', 'datetime', '2023-03-15'],
+    ['a moment with seconds', '44999.99998843', 'datetime', '2023-03-14 23:59:59'],
+    ['a time', '0.999999999', 'time', '24:00'],
+    ['the last day', '2958465.99999999', 'date', '2958465.99999999'],
+  ])('shows %s right before midnight', (_, raw, kind, shown) => {
+    expect(numberText(raw, kind, false)).toBe(shown);
+  });
+
   it('of 1904 counts its days from there', async () => {
     const { text } = await packed(
       xlsxParts(
@@ -218,6 +240,11 @@ describe('an OpenDocument text', () => {
   const styles =
     '<text:list-style style:name="L1"><text:list-level-style-number text:level="1" style:num-format="1"/></text:list-style>' +
     '<text:list-style style:name="L2"><text:list-level-style-bullet text:level="1"/></text:list-style>';
+
+  it('may have an item outside of a list', async () => {
+    const xml = '<text:list-item><text:p>Item</text:p></text:list-item><text:p>Text</text:p>';
+    expect((await packed(odtParts(xml))).text).toBe('Item\n\nText');
+  });
 
   it('becomes Markdown with its headings, lists and tables', async () => {
     const { mimeType, title, parts } = await packed(odtParts(body, { title: 'Guide', styles }), 'a.odt');
@@ -468,6 +495,34 @@ describe('a web page', () => {
     expect((await page('<meta property="og:url" content="https://a.example/">')).canonicalUrl).toBe(
       'https://a.example/',
     );
+  });
+
+  it('may stand within a form, whose fields are no text', async () => {
+    const form =
+      '<!doctype html><title>T</title><body><form><h1>Terms</h1><p>All of the page stands within its form.</p>' +
+      '<label>Mail <input value="typed"></label><textarea>typed</textarea><button>Send</button>' +
+      '<select><option>Germany</option></select></form></body>';
+    const text = '# Terms\n\nAll of the page stands within its form.\n\nMail';
+    expect((await read(form, 'a.html')).text).toBe(text);
+    expect((await read(form, 'a.html', true)).text).toContain('stands within its form.');
+    const article = html.replace('<article>', '<form><article>').replace('</article>', '</article></form>');
+    expect((await read(article, undefined, true)).text).toContain(paragraph.trim());
+  });
+
+  it('keeps its formulas', async () => {
+    const formula =
+      '<math><semantics><mrow><mi>E</mi><mo>=</mo><mi>m</mi><msup><mi>c</mi><mn>2</mn></msup></mrow>' +
+      '<annotation encoding="application/x-tex">E=mc^2</annotation></semantics></math>';
+    const { text } = await read(`<!doctype html><title>T</title><body><p>Energy is ${formula}.</p>`);
+    expect(text).toBe('Energy is E=mc2.');
+  });
+
+  it('in ISO-2022-JP is decoded as it says', async () => {
+    const page = Buffer.concat([
+      Buffer.from('<!doctype html><meta charset="iso-2022-jp"><body><p>'),
+      Buffer.from([0x1b, 0x24, 0x42, 0x46, 0x7c, 0x4b, 0x5c, 0x1b, 0x28, 0x42]),
+    ]);
+    expect((await read(page)).text).toBe('日本');
   });
 
   it('of XHTML may close its title in itself', async () => {

@@ -8,7 +8,8 @@ import type { ExtractedText, ReadContext } from './document-parts.js';
 import { decodeText } from './text-encoding.js';
 
 const NOT_CONTENT =
-  'script, style, noscript, template, svg, math, iframe, object, canvas, form, button, select, dialog, nav, ' +
+  'script, style, noscript, template, svg, annotation, annotation-xml, iframe, object, canvas, dialog, nav, ' +
+  'input, textarea, select, button, datalist, ' +
   'footer, [role=navigation], [role=search], [hidden], [aria-hidden=true], ' +
   '[style*="display:none" i], [style*="display: none" i]';
 /** Elements of a page whose main content is looked for; the search takes time for each of them. */
@@ -22,7 +23,7 @@ export function readHtml(content: Uint8Array, { readable }: Pick<ReadContext, 'r
   const $ = parse(html);
   const canonicalUrl = canonicalAddress($);
   const title = $('head > title').first().text().trim() || $('h1').first().text().trim();
-  $(NOT_CONTENT).remove();
+  removeNoise($);
   const heading = $('h1').length === 1 ? $('h1').text().replaceAll(/\s+/g, ' ').trim() : '';
   const article = readable && $('*').length <= MAX_READABLE_ELEMENTS ? mainContent($) : null;
   if (article) {
@@ -34,6 +35,12 @@ export function readHtml(content: Uint8Array, { readable }: Pick<ReadContext, 'r
   const main = $('main');
   const shown = main.length === 1 && main.text().trim() !== '' ? main : $('body');
   return page(title, canonicalUrl, toMarkdown(shown.html() ?? ''));
+}
+
+function removeNoise($: cheerio.CheerioAPI): void {
+  $(NOT_CONTENT).remove();
+  // A whole page may stand within one (ASP.NET does that), and the search for an article leaves forms out.
+  $('form').prop('tagName', 'div');
 }
 
 const page = (title: string, canonicalUrl: string | null, text: string): ExtractedText => ({
@@ -106,7 +113,7 @@ function refuseDepth(html: string, recognizeSelfClosing: boolean): void {
 /** A chapter of a book as Markdown. */
 export function xhtmlToMarkdown(xhtml: string): string {
   const $ = parse(xhtml, true);
-  $(NOT_CONTENT).remove();
+  removeNoise($);
   const body = $('body');
   return toMarkdown((body.length > 0 ? body.html() : $.html()) ?? '');
 }

@@ -171,7 +171,9 @@ export class MarkdownScanner {
 }
 
 const isTableRule = (line: string): boolean =>
-  line.includes('|') && line.includes('-') && /^[ \t]*\|?(?:[ \t]*:?-+:?[ \t]*(?:\||$))+:?$/.test(line);
+  line.includes('|') &&
+  line.includes('-') &&
+  /^[ \t]*(?:\|[ \t]*)?(?::?-+:?[ \t]*(?:\|[ \t]*|$))+:?$/.test(line);
 
 const endedLine = (lines: string): string => (lines.endsWith('\n') ? lines : `${lines}\n`);
 

@@ -83,6 +83,7 @@ class OdtBody implements XmlHandler {
       return;
     }
     const paragraph = this.paragraphs.at(-1);
+    const list = this.lists.at(-1);
     switch (name) {
       case 'text:list-style':
         this.style = attributes['style:name'] ?? '';
@@ -101,7 +102,7 @@ class OdtBody implements XmlHandler {
         this.lists.push({ numbered: this.isNumbered(attributes['text:style-name']), items: 0 });
         break;
       case 'text:list-item':
-        this.lists.at(-1)!.items++;
+        if (list) list.items++;
         break;
       case 'table:table':
         this.tables.push({ rows: [], repeated: 1, text: [] });

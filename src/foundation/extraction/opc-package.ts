@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { DocumentError } from './document-error.js';
 import { prefixedAttribute, readXml, type XmlHandler, xmlEvents } from './xml-events.js';
+import type { StoredFile } from './stored-zip.js';
 import { ZipContainer, type ZipEntry, type ZipLimits } from './zip-container.js';
 
 export interface Relationship {
@@ -71,13 +72,17 @@ export class OpcPackage {
     return this.zip.read(this.entry(part));
   }
 
-  /** Unpacks all of it without keeping it, for a parser that does not count what it unpacks. */
-  async refuseBomb(): Promise<void> {
+  /** Unpacks all of it, and keeps what is wanted: of several parts of one name the first. */
+  async parts(wanted: (name: string) => boolean): Promise<StoredFile[]> {
+    const found = new Map<string, StoredFile>();
     for (const entry of this.zip.entries) {
-      for await (const _ of this.zip.read(entry)) {
-        // The limits are in the reading.
-      }
+      const { name } = entry;
+      const keep = wanted(name) && !found.has(name);
+      const pieces: Buffer[] = [];
+      for await (const piece of this.zip.read(entry)) if (keep) pieces.push(piece);
+      if (keep) found.set(name, { name, content: Buffer.concat(pieces) });
     }
+    return [...found.values()];
   }
 
   /** The title among the properties of the document; null where it has none. */

@@ -9,6 +9,7 @@ export const MIN_PICTURE_PIXELS = 40_000;
 export const MAX_PICTURE_PIXELS = 36_000_000;
 /** Pixels of the longer side, about A4 at 200 dpi: models that read pictures make them smaller than that. */
 const MAX_SIDE = 2400;
+const MOST_LOOKED_AT = 200;
 
 /** A picture that a page shows, by its name within the parser. */
 export interface PagePicture {
@@ -16,6 +17,26 @@ export interface PagePicture {
   width: number;
   height: number;
 }
+
+export interface PagePictures {
+  /** Those that could hold text, from the top of the page down; of several that lie over one another the largest. */
+  pictures: PagePicture[];
+  /** How much of the page they cover, from 0 to 1. */
+  coverage: number;
+  /** The same, with the places of pictures that the parser has left out for their size. */
+  placedCoverage: number;
+}
+
+/** On the page, in points from its upper left corner. */
+interface Box {
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
+}
+
+/** The six numbers of a transformation (ISO 32000-1, 8.3.3). */
+type Matrix = readonly number[];
 
 interface DecodedPicture {
   width: number;
@@ -25,20 +46,85 @@ interface DecodedPicture {
   kind?: number;
 }
 
-/** The largest picture of a page; null where none could hold text. */
-export async function largestPicture(page: PdfPage): Promise<PagePicture | null> {
+/** The pictures of a page, and where they stand on it. */
+export async function picturesOf(page: PdfPage): Promise<PagePictures> {
   const { OPS } = await getResolvedPDFJS();
   const { fnArray, argsArray } = await page.getOperatorList();
-  let largest: PagePicture | null = null;
+  const { width, height, transform } = page.getViewport({ scale: 1 });
+  const found: { picture: PagePicture; box: Box }[] = [];
+  const saved: Matrix[] = [];
+  let matrix: Matrix = transform;
+  let largestPlace = 0;
   for (const [index, operator] of fnArray.entries()) {
-    const picture = pictureOf(operator, argsArray[index], OPS);
-    if (!picture) continue;
-    const pixels = picture.width * picture.height;
-    if (pixels >= MIN_PICTURE_PIXELS && pixels > (largest ? largest.width * largest.height : 0))
-      largest = picture;
+    const args: unknown = argsArray[index];
+    if (operator === OPS.save || operator === OPS.paintFormXObjectBegin) saved.push(matrix);
+    if (operator === OPS.restore || operator === OPS.paintFormXObjectEnd) matrix = saved.pop() ?? matrix;
+    const change =
+      operator === OPS.transform ? args : operator === OPS.paintFormXObjectBegin ? formMatrix(args) : null;
+    if (isMatrix(change)) {
+      matrix = multiplied(matrix, change);
+      // Nothing but a picture is drawn in a square that is as large as the page.
+      largestPlace = Math.max(largestPlace, areaOf(unitSquare(matrix, width, height)));
+    }
+    const picture = pictureOf(operator, args, OPS);
+    if (picture && pixelsOf(picture) >= MIN_PICTURE_PIXELS) {
+      found.push({ picture, box: unitSquare(matrix, width, height) });
+    }
   }
-  return largest;
+  const shown = besideOneAnother(found);
+  const coverage = Math.min(1, shown.reduce((sum, { box }) => sum + areaOf(box), 0) / (width * height));
+  return {
+    pictures: shown.map(({ picture }) => picture),
+    coverage,
+    placedCoverage: Math.max(coverage, largestPlace / (width * height)),
+  };
 }
+
+/** Scanners lay several pictures of one page over one another: the writing, and the paper behind it. */
+function besideOneAnother<T extends { picture: PagePicture; box: Box }>(all: readonly T[]): T[] {
+  const chosen: T[] = [];
+  // Of pages with more, the larger ones: looking for those that overlap takes time with the square of their number.
+  const largest = all.toSorted((a, b) => pixelsOf(b.picture) - pixelsOf(a.picture)).slice(0, MOST_LOOKED_AT);
+  for (const one of largest) {
+    const covered = (other: T) =>
+      areaOf(common(one.box, other.box)) * 2 >= Math.min(areaOf(one.box), areaOf(other.box));
+    if (!chosen.some(covered)) chosen.push(one);
+  }
+  return chosen.toSorted((a, b) => Math.round(a.box.top) - Math.round(b.box.top) || a.box.left - b.box.left);
+}
+
+const pixelsOf = ({ width, height }: PagePicture): number => width * height;
+
+const areaOf = ({ left, top, right, bottom }: Box): number =>
+  Math.max(0, right - left) * Math.max(0, bottom - top);
+
+const common = (a: Box, b: Box): Box => ({
+  left: Math.max(a.left, b.left),
+  top: Math.max(a.top, b.top),
+  right: Math.min(a.right, b.right),
+  bottom: Math.min(a.bottom, b.bottom),
+});
+
+/** Where pictures are drawn: the square from (0, 0) to (1, 1), as far as it lies on the page. */
+function unitSquare([a = 0, b = 0, c = 0, d = 0, e = 0, f = 0]: Matrix, width: number, height: number): Box {
+  const box = {
+    left: e + Math.min(0, a) + Math.min(0, c),
+    right: e + Math.max(0, a) + Math.max(0, c),
+    top: f + Math.min(0, b) + Math.min(0, d),
+    bottom: f + Math.max(0, b) + Math.max(0, d),
+  };
+  return common(box, { left: 0, top: 0, right: width, bottom: height });
+}
+
+function multiplied([a = 1, b = 0, c = 0, d = 1, e = 0, f = 0]: Matrix, inner: Matrix): Matrix {
+  const [p = 1, q = 0, r = 0, s = 1, t = 0, u = 0] = inner;
+  return [a * p + c * q, b * p + d * q, a * r + c * s, b * r + d * s, a * t + c * u + e, b * t + d * u + f];
+}
+
+const isMatrix = (value: unknown): value is Matrix =>
+  value instanceof Object && 'length' in value && value.length === 6;
+
+const formMatrix = (args: unknown): unknown => (Array.isArray(args) ? (args[0] as unknown) : null);
 
 function pictureOf(operator: number, args: unknown, ops: Record<string, number>): PagePicture | null {
   if (!Array.isArray(args)) return null;

@@ -330,6 +330,85 @@ describe('a scanned page', () => {
     await expect(read(broken, none)).rejects.toMatchObject({ code: 'no_text' });
   });
 
+  const grey = (width: number, height: number) =>
+    image(width, height, '/ColorSpace /DeviceGray /BitsPerComponent 8', Buffer.alloc(width * height, 200));
+  const placed = (contents: string, ...images: Buffer[]): Buffer =>
+    pdfOfObjects([
+      '<< /Type /Catalog /Pages 2 0 R >>',
+      pages('4 0 R', 1),
+      FONT,
+      page('5 0 R', images.map((_, index) => `/I${index} ${index + 6} 0 R`).join(' ')),
+      stream('', contents),
+      ...images,
+    ]);
+
+  it('may bear a stamp', async () => {
+    const scan = placed(`q 612 0 0 792 0 0 cm /I0 Do Q ${lines('Page 1 of 9')}`, grey(620, 800));
+    const one = async (recognize: ReadContext['recognize']) => {
+      const { parts, warnings } = await read(scan, recognize);
+      return { text: parts.map(({ text }) => text), warnings: warnings.map(({ message }) => message) };
+    };
+    expect(await one(async () => '# Letter')).toEqual({ text: ['Page 1 of 9\n\n# Letter'], warnings: [] });
+    expect(await one(async () => '# Letter\n\nPage 1\nof 9')).toMatchObject({
+      text: ['# Letter\n\nPage 1\nof 9'],
+    });
+    expect(await one(async () => '')).toEqual({
+      text: ['Page 1 of 9'],
+      warnings: ['One page is a picture with hardly any text, and no text was found in it.'],
+    });
+    expect(await one(null)).toEqual({
+      text: ['Page 1 of 9'],
+      warnings: [
+        'One page is a picture with hardly any text; text recognition (OCR) would be needed for it.',
+      ],
+    });
+  });
+
+  it('is none where a picture illustrates a little text, or much text lies over a picture', async () => {
+    const asked = () => Promise.reject(new Error('Asked'));
+    const picture = grey(620, 800);
+    for (const recognize of [asked, null]) {
+      const beside = await read(
+        placed(`q 300 0 0 300 0 0 cm /I0 Do Q ${lines('A title')}`, picture),
+        recognize,
+      );
+      expect(beside).toMatchObject({ parts: [{ text: 'A title' }], warnings: [] });
+      const text = Array.from({ length: 3 }, () => 'A sentence that says what the page is about.');
+      const over = await read(placed(`q 612 0 0 792 0 0 cm /I0 Do Q ${lines(...text)}`, picture), recognize);
+      expect(over).toMatchObject({ parts: [{ text: text.join('\n') }], warnings: [] });
+    }
+  });
+
+  it('that is stored in strips is shown strip by strip, from the top', async () => {
+    const strips = placed(
+      'q 612 0 0 264 0 0 cm /I0 Do Q q 1 0 0 1 0 528 cm q 612 0 0 264 0 0 cm /I1 Do Q Q q 612 0 0 264 0 264 cm /I2 Do Q',
+      grey(500, 203),
+      grey(500, 201),
+      grey(500, 202),
+    );
+    const { parts, warnings } = await read(strips, async ({ png }) => `Height ${decode(png).height}`);
+    expect(parts.map(({ text }) => text)).toEqual(['Height 201\n\nHeight 202\n\nHeight 203']);
+    expect(warnings).toEqual([]);
+  });
+
+  it('of more pictures than are looked at is named', async () => {
+    const contents = Array.from(
+      { length: 12 },
+      (_, index) => `q 600 0 0 60 0 ${index * 62} cm /I${index} Do Q`,
+    ).join(' ');
+    const album = placed(contents, ...Array.from({ length: 12 }, () => grey(250, 250)));
+    let asked = 0;
+    const { warnings } = await read(album, async () => `Picture ${++asked}`);
+    expect(asked).toBe(10);
+    expect(warnings).toEqual([
+      {
+        code: 'pictures_left_out',
+        message: 'One page has more than 10 pictures; the others were not looked at.',
+        pages: [1],
+      },
+    ]);
+  });
+
   it('is nothing to show where its pictures are ornaments', async () => {
     const small = pictures(image(50, 50, '/ColorSpace /DeviceGray /BitsPerComponent 8', Buffer.alloc(2500)));
     await expect(read(small, () => Promise.reject(new Error('Asked')))).rejects.toMatchObject({

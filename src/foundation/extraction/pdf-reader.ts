@@ -6,10 +6,11 @@ import { DocumentError } from './document-error.js';
 import type { DocumentWarning, ReadContext, ReadSummary, SourceFile, TextPart } from './document-parts.js';
 import { readWhole } from './document-parts.js';
 import {
-  largestPicture,
   MAX_PICTURE_PIXELS,
   MIN_PICTURE_PIXELS,
+  type PagePictures,
   type PdfPage,
+  picturesOf,
   pngOf,
 } from './pdf-pictures.js';
 
@@ -21,6 +22,17 @@ const PAGES_KEPT = 25;
 const BYTES_KEPT = 16 * 1024 * 1024;
 /** Pages that a warning names. */
 const MAX_NAMED_PAGES = 500;
+/** A page with fewer characters that a picture covers is a scan, with a stamp or a number that a program has added. */
+const HARDLY_ANY_TEXT = 100;
+const COVERED = 0.7;
+/** Of one page, that are shown to whoever reads them: scans are stored in strips, albums are not. */
+const MOST_PICTURES = 10;
+
+interface ScannedPage {
+  number: number;
+  /** Whether there is some text beside the picture. */
+  typed: boolean;
+}
 
 /** A PDF (ISO 32000), page by page. Pages that are pictures without text are shown to `context.recognize`. */
 export async function* readPdf(
@@ -43,28 +55,41 @@ export async function* readPdf(
         `The PDF has ${pdf.numPages} pages; it may have ${MAX_PAGES} at most. Split it into several files.`,
       );
     }
-    const scanned: number[] = [];
+    const scanned: ScannedPage[] = [];
+    /** Pages with more pictures than are shown. */
+    const crowded: number[] = [];
     let readable = false;
     let kept = 0;
     for (let number = 1; number <= pdf.numPages; number++) {
       budget.refill();
       const page = await pdf.getPage(number);
       let part: TextPart = { page: number, text: await textOf(page), format: 'plain' };
-      if (part.text.trim() === '') {
+      const typed = part.text.trim();
+      if (budget.exhausted) throw tooMuch(number);
+      if (typed.length < HARDLY_ANY_TEXT) {
         warnings.pictureLeftOut = false;
         // A page that cannot be drawn is as good as empty.
-        const picture = await largestPicture(page).catch(() => null);
-        const png = recognize && picture && (await pngOf(page, picture));
-        if (recognize && png) {
-          const text = await recognize({ page: number, png }).catch((fault: unknown) => {
-            foreignFault = fault;
-            throw fault;
-          });
-          part = { ...part, text, format: 'markdown' };
+        const found = await picturesOf(page).catch(() => null);
+        if (found && isScanned(found, typed, warnings.pictureLeftOut)) {
+          const texts: string[] = [];
+          const shown = recognize ? found.pictures.slice(0, MOST_PICTURES) : [];
+          for (const picture of shown) {
+            const png = await pngOf(page, picture).catch(() => null);
+            if (!recognize || !png) continue;
+            const text = await recognize({ page: number, png }).catch((fault: unknown) => {
+              foreignFault = fault;
+              throw fault;
+            });
+            if (text.trim() !== '') texts.push(text);
+          }
+          if (found.pictures.length > shown.length && recognize) crowded.push(number);
+          if (texts.length === 0) scanned.push({ number, typed: typed !== '' });
+          else part = { ...part, text: joined(texts.join('\n\n'), typed), format: 'markdown' };
         }
-        if ((picture || warnings.pictureLeftOut) && part.text.trim() === '') scanned.push(number);
       }
-      if (budget.exhausted) throw new RangeError(`Page ${number} unpacks to too much.`);
+      // Its pictures are too much; its text was read before.
+      if (typed !== '') budget.forgive();
+      if (budget.exhausted) throw tooMuch(number);
       page.cleanup();
       kept += budget.usedBytes;
       if (kept > BYTES_KEPT || number % PAGES_KEPT === 0) {
@@ -79,7 +104,13 @@ export async function* readPdf(
     if (!readable) throw noText(recognize !== null && scanned.length > 0);
     const { info } = await pdf.getMetadata();
     const title = 'Title' in info && typeof info.Title === 'string' ? info.Title : null;
-    return { title, warnings: scanned.length > 0 ? [scannedPages(scanned, recognize !== null)] : [] };
+    return {
+      title,
+      warnings: [
+        ...(scanned.length > 0 ? [scannedPages(scanned, recognize !== null)] : []),
+        ...(crowded.length > 0 ? [picturesLeftOut(crowded)] : []),
+      ],
+    };
   } catch (cause) {
     throw cause === foreignFault ? cause : faultOf(cause, budget.exhausted);
   } finally {
@@ -115,13 +146,42 @@ function noText(looked: boolean): DocumentError {
   return new DocumentError('no_text', `The PDF contains no text. ${advice}`);
 }
 
-function scannedPages(pages: number[], looked: boolean): DocumentWarning {
+const tooMuch = (page: number): RangeError => new RangeError(`Page ${page} unpacks to too much.`);
+
+/** A page without text may be any picture; one with a little of it is a scan where a picture is all of the page. */
+function isScanned(
+  { pictures, coverage, placedCoverage }: PagePictures,
+  typed: string,
+  leftOut: boolean,
+): boolean {
+  if (typed === '') return pictures.length > 0 || leftOut;
+  return (leftOut ? placedCoverage : coverage) >= COVERED;
+}
+
+const bare = (text: string): string => text.replaceAll(/\s+/g, '');
+
+/** What a program has written on a scan need not be seen in its picture. */
+function joined(recognized: string, typed: string): string {
+  return bare(recognized).includes(bare(typed)) ? recognized : `${typed}\n\n${recognized}`;
+}
+
+function picturesLeftOut(pages: number[]): DocumentWarning {
+  const those = pages.length === 1 ? 'One page has' : `${pages.length} pages have`;
+  return {
+    code: 'pictures_left_out',
+    message: `${those} more than ${MOST_PICTURES} pictures; the others were not looked at.`,
+    pages: pages.slice(0, MAX_NAMED_PAGES),
+  };
+}
+
+function scannedPages(pages: ScannedPage[], looked: boolean): DocumentWarning {
+  const what = pages.some(({ typed }) => typed) ? 'with hardly any text' : 'without text';
   const [those, are] =
     pages.length === 1 ? ['One page', 'is a picture'] : [`${pages.length} pages`, 'are pictures'];
   return {
     code: 'scanned_pages',
-    message: `${those} ${are} without text${looked ? ', and no text was found in' : '; text recognition (OCR) would be needed for'} ${pages.length === 1 ? 'it' : 'them'}.`,
-    pages: pages.slice(0, MAX_NAMED_PAGES),
+    message: `${those} ${are} ${what}${looked ? ', and no text was found in' : '; text recognition (OCR) would be needed for'} ${pages.length === 1 ? 'it' : 'them'}.`,
+    pages: pages.slice(0, MAX_NAMED_PAGES).map(({ number }) => number),
   };
 }
 

@@ -4,16 +4,18 @@ import { createReadStream } from 'node:fs';
 const SAMPLE_BYTES = 64 * 1024;
 /** Shorter texts in UTF-16 without a mark cannot be told from binary data. */
 const MIN_UNMARKED_UTF16_BYTES = 16;
+const ESC = 0x1b;
 
 /**
  * The encoding of a text, as a label of the Encoding Standard: by its byte order mark, else UTF-16 where the
- * bytes make sense as such, else UTF-8 where it is valid or only broken here and there, else by an HTML
+ * bytes make sense as such, else ISO-2022-JP where it is declared and escapes occur, else UTF-8 where it is valid or only broken here and there, else by an HTML
  * `<meta charset>`, else windows-1252, the superset of Latin-1 that the standard prescribes for both names.
  *
  * @param options.truncated a character may be cut in two at the end
  */
 export function encodingOf(bytes: Uint8Array, { truncated = false } = {}): string {
-  const found = markedEncoding(bytes) ?? unmarkedUtf16(bytes);
+  const found =
+    markedEncoding(bytes) ?? unmarkedUtf16(bytes) ?? (bytes.includes(ESC) ? escaped(bytes) : null);
   if (found) return found;
   const counts = new Utf8Counter();
   counts.add(bytes);
@@ -24,6 +26,7 @@ export function encodingOf(bytes: Uint8Array, { truncated = false } = {}): strin
 export async function encodingOfFile(path: string): Promise<string> {
   const counts = new Utf8Counter();
   let head: Uint8Array | null = null;
+  let escapes = false;
   for await (const chunk of createReadStream(path, { highWaterMark: 256 * 1024 })) {
     const bytes = chunk as Buffer;
     if (head === null) {
@@ -31,8 +34,11 @@ export async function encodingOfFile(path: string): Promise<string> {
       const found = markedEncoding(head) ?? unmarkedUtf16(head);
       if (found) return found;
     }
+    escapes ||= bytes.includes(ESC);
     counts.add(bytes);
   }
+  const found = escapes && head ? escaped(head) : null;
+  if (found) return found;
   return counts.looksRight(false) ? 'utf-8' : declaredCharset(head ?? new Uint8Array());
 }
 
@@ -133,6 +139,12 @@ class Utf8Counter {
     else if (byte === 0xf0) this.lowest = 0x90;
     else if (byte === 0xf4) this.highest = 0x8f;
   }
+}
+
+/** All of ISO-2022-JP is ASCII, and with it valid UTF-8; its Japanese stands between escapes. */
+function escaped(head: Uint8Array): string | null {
+  const declared = declaredCharset(head);
+  return declared === 'iso-2022-jp' ? declared : null;
 }
 
 function declaredCharset(head: Uint8Array): string {

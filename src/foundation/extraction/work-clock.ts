@@ -14,7 +14,8 @@ export class WorkClock {
 
   constructor(
     private readonly limits: WorkLimits,
-    private readonly expire: () => void,
+    /** Is told which limit was passed, in milliseconds. */
+    private readonly expire: (limit: number) => void,
   ) {}
 
   /** Work begins, or goes on. */
@@ -47,7 +48,9 @@ export class WorkClock {
 
   private arm(): void {
     clearTimeout(this.timer);
-    const left = Math.min(this.limits.total - this.worked, this.limits.silence - this.silent);
-    this.timer = setTimeout(this.expire, Math.max(0, left));
+    const { total, silence } = this.limits;
+    const [work, silent] = [total - this.worked, silence - this.silent];
+    const [left, limit] = work <= silent ? [work, total] : [silent, silence];
+    this.timer = setTimeout(() => this.expire(limit), Math.max(0, left));
   }
 }

@@ -1,7 +1,7 @@
 /** How a number is shown: by the format of its cell. */
 export type NumberKind = 'number' | 'percent' | 'date' | 'time' | 'datetime';
 
-const DAY_MS = 86_400_000;
+const DAY_SECONDS = 86_400;
 /** Day 0 of the two calendars of Excel; in the first one, 1900 is taken for a leap year (ECMA-376, 18.17.4.1). */
 const EPOCH_1900 = Date.UTC(1899, 11, 31);
 const EPOCH_1904 = Date.UTC(1904, 0, 1);
@@ -37,18 +37,20 @@ export function numberText(raw: string, kind: NumberKind, from1904: boolean): st
   if (raw.trim() === '' || !Number.isFinite(value)) return raw;
   if (kind === 'number') return shortest(value);
   if (kind === 'percent') return `${shortest(value * 100)}%`;
+  // Rounded before it is split: a breath before midnight is the next day.
+  const total = Math.round(value * DAY_SECONDS);
+  const [days, seconds] = [Math.floor(total / DAY_SECONDS), total % DAY_SECONDS];
   // Negative days and those after 9999 are shown as ####.
-  if (value < 0 || value >= LAST_DAY + 1) return shortest(value);
-  const seconds = Math.round((value % 1) * 86_400);
+  if (value < 0 || days > LAST_DAY) return shortest(value);
   const clock = new Date(seconds * 1000).toISOString().slice(11, seconds % 60 === 0 ? 16 : 19);
   if (kind === 'time') {
     // More than a day is a length of time: 36 hours, not noon.
-    return value < 1 ? clock : `${Math.floor(value) * 24 + Math.floor(seconds / 3600)}${clock.slice(2)}`;
+    return days === 0 ? clock : `${days * 24 + Math.floor(seconds / 3600)}${clock.slice(2)}`;
   }
-  const days = Math.floor(value) - (!from1904 && value > FALSE_LEAP_DAY ? 1 : 0);
+  const passed = days - (!from1904 && days > FALSE_LEAP_DAY ? 1 : 0);
   const start = from1904 ? EPOCH_1904 : EPOCH_1900;
-  const date = new Date(start + days * DAY_MS).toISOString().slice(0, 10);
-  return kind === 'date' || seconds % 86_400 === 0 ? date : `${date} ${clock}`;
+  const date = new Date(start + passed * DAY_SECONDS * 1000).toISOString().slice(0, 10);
+  return kind === 'date' || seconds === 0 ? date : `${date} ${clock}`;
 }
 
 /** Excel computes with 15 digits: 0.1 + 0.2 is 0.3 there. */

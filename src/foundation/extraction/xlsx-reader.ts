@@ -39,7 +39,9 @@ export async function* readXlsx(file: SourceFile): AsyncGenerator<TextPart, Read
 async function readWorkbook(book: OpcPackage): Promise<Workbook> {
   const main = await book.mainPart();
   const relationships = await book.relationships(main);
-  const parts = new Map(relationships.map(({ id, target }) => [id, target]));
+  // A sheet of charts has no rows.
+  const rows = relationships.filter(({ type }) => type === 'worksheet');
+  const parts = new Map(rows.map(({ id, target }) => [id, target]));
   const sheets: Workbook['sheets'] = [];
   let from1904 = false;
   await book.read(main, {
@@ -47,10 +49,7 @@ async function readWorkbook(book: OpcPackage): Promise<Workbook> {
       if (name === 'workbookPr') from1904 = isTrue(attributes['date1904']);
       if (name !== 'sheet') return;
       const part = parts.get(relationshipId(attributes) ?? '');
-      // A sheet of charts has no rows.
-      if (part && /sheets\/[^/]*sheet[^/]*$/i.test(part) && !/chartsheets|dialogsheets/i.test(part)) {
-        sheets.push({ name: attributes['name'] ?? '', part });
-      }
+      if (part) sheets.push({ name: attributes['name'] ?? '', part });
     },
   });
   const partOf = (type: string) =>

@@ -1,3 +1,4 @@
+import { open } from 'node:fs/promises';
 import { pipeline, type Readable } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
 import * as yauzl from 'yauzl';
@@ -12,6 +13,11 @@ const MAX_TOTAL_BYTES = 2 * 1024 * 1024 * 1024;
 const MAX_RATIO = 400;
 const RATIO_COUNTS_FROM = 32 * 1024 * 1024;
 const LOCAL_HEADER_BYTES = 30;
+const END_RECORD_BYTES = 22;
+const ZIP64_END_BYTES = 56;
+const ZIP64_LOCATOR_BYTES = 20;
+/** Both records, with what the first may be extended by. */
+const MAX_ZIP64_BYTES = 64 * 1024;
 
 export interface ZipEntry {
   /** With `/` between its parts, as the archive has it: for people to read, never a path on this machine. */
@@ -70,7 +76,9 @@ export class ZipContainer {
       throw damaged(what, cause);
     }
     try {
-      return new ZipContainer(zip, what, await readDirectory(zip, what), {
+      const entries = await readDirectory(zip, what);
+      await refuseGap(zip, path, what);
+      return new ZipContainer(zip, what, entries, {
         entryBytes: limits.entryBytes ?? MAX_ENTRY_BYTES,
         totalBytes: limits.totalBytes ?? MAX_TOTAL_BYTES,
       });
@@ -182,6 +190,32 @@ async function readDirectory(zip: yauzl.ZipFile, what: string): Promise<KnownEnt
   }
   refuseOverlaps(entries, what);
   return entries;
+}
+
+/**
+ * The end record stands right after the directory, or after the records of zip64 (4.3.6). Parsers that look for the
+ * directory at its place, and those that look for it before the end record, would see two different archives otherwise.
+ */
+async function refuseGap(zip: yauzl.ZipFile, path: string, what: string): Promise<void> {
+  // Its types call it a boolean.
+  const directoryEnd = Number(zip.readEntryCursor);
+  const gap = zip.fileSize - END_RECORD_BYTES - zip.comment.length - directoryEnd;
+  if (gap === 0) return;
+  if (gap < ZIP64_END_BYTES + ZIP64_LOCATOR_BYTES || gap > MAX_ZIP64_BYTES) throw damaged(what);
+  const handle = await open(path);
+  try {
+    const { buffer } = await handle.read(Buffer.alloc(gap), 0, gap, directoryEnd);
+    const locator = gap - ZIP64_LOCATOR_BYTES;
+    const fits =
+      buffer.readUInt32LE(0) === 0x06064b50 &&
+      // The size of the record leaves out its first 12 bytes.
+      Number(buffer.readBigUInt64LE(4)) + 12 === locator &&
+      buffer.readUInt32LE(locator) === 0x07064b50 &&
+      Number(buffer.readBigUInt64LE(locator + 8)) === directoryEnd;
+    if (!fits) throw damaged(what);
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Entries that share their bytes are how a small file unpacks to terabytes (Fifield, "A better zip bomb", 2019). */

@@ -58,6 +58,7 @@ async function* readEntry(
   }
   // A name of our own: that of the entry is never a path on this machine.
   const path = join(await context.scratch(), randomUUID());
+  let inner: ReturnType<ReadContext['readInner']> | null = null;
   const fileName = posix.basename(entry.name);
   try {
     await pipeline(zip.read(entry), createWriteStream(path, { mode: 0o600 }));
@@ -68,7 +69,7 @@ async function* readEntry(
     if (/^(?:audio|image|video)\//.test(type)) {
       throw new DocumentError('unsupported_type', 'Pictures, recordings and films in archives are not read.');
     }
-    const inner = context.readInner(path, fileName);
+    inner = context.readInner(path, fileName);
     let step = await inner.next();
     for (; !step.done; step = await inner.next()) {
       yield { ...step.value, headings: [entry.name, ...(step.value.headings ?? [])] };
@@ -77,6 +78,8 @@ async function* readEntry(
       warnings.addOther({ code, message: `${shown(entry)}: ${message}`, ...(pages ? { pages } : {}) });
     }
   } finally {
+    // It is stepped by hand, and holds globals where it is left in its midst.
+    await inner?.return(undefined as never);
     await rm(path, { force: true });
   }
 }
