@@ -1,4 +1,9 @@
+import { markedEncoding } from '../../foundation/extraction/text-encoding.js';
+
 type Decoder = InstanceType<typeof TextDecoder>;
+
+/** Bytes of the byte order mark of UTF-8. */
+const LONGEST_MARK = 3;
 
 /** Types whose content is text in the charset that their parameter names. */
 const TEXT = /^\s*(?:text\/|application\/(?:[\w.+-]*\+)?(?:xml|json|xhtml)\b)/i;
@@ -17,13 +22,27 @@ export function inUtf8(body: AsyncIterable<Buffer>, contentType: string): AsyncI
   return decoder === null || decoder.encoding === 'utf-8' ? body : transcoded(body, decoder);
 }
 
-async function* transcoded(body: AsyncIterable<Buffer>, decoder: Decoder): AsyncGenerator<Buffer> {
+/** A byte order mark knows better than what the server has declared (Encoding Standard, 6, "decode"). */
+async function* transcoded(body: AsyncIterable<Buffer>, declared: Decoder): AsyncGenerator<Buffer> {
+  let decoder: Decoder | null = null;
+  let head: Buffer = Buffer.alloc(0);
   for await (const chunk of body) {
-    const text = decoder.decode(chunk, { stream: true });
+    let content = chunk;
+    if (!decoder) {
+      content = head = Buffer.concat([head, chunk]);
+      if (head.length < LONGEST_MARK) continue;
+      decoder = decoderFor(head, declared);
+    }
+    const text: string = decoder.decode(content, { stream: true });
     if (text !== '') yield Buffer.from(text);
   }
-  const rest = decoder.decode();
+  const rest = decoder ? decoder.decode() : decoderFor(head, declared).decode(head);
   if (rest !== '') yield Buffer.from(rest);
+}
+
+function decoderFor(head: Buffer, declared: Decoder): Decoder {
+  const marked = markedEncoding(head);
+  return marked === null ? declared : new TextDecoder(marked);
 }
 
 function decoderOf(label: string): Decoder | null {

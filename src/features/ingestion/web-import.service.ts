@@ -1,4 +1,5 @@
 import { Injectable, type OnModuleInit } from '@nestjs/common';
+import { setImmediate } from 'node:timers/promises';
 import { BackgroundJobs, JobError, JobRetry, type JobRun } from '../../core/jobs/background-jobs.service.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
@@ -21,6 +22,8 @@ const MOST_ATTEMPTS = 5;
 const RETRY_DELAY = 10;
 /** Addresses between two reports. */
 const REPORT_EVERY = 50;
+/** Addresses between two turns of the event loop. */
+const TURN_EVERY = 20;
 /** Addresses that are named; of more, how many there are. */
 const MOST_NAMED = 1_000;
 const QUOTA_EXCEEDED = 'quota_exceeded';
@@ -84,9 +87,12 @@ export class WebImport implements OnModuleInit {
     };
     const seen = new Set<string>();
     let taken = 0;
+    let looked = 0;
     let full = false;
     for await (const found of this.addresses(payload, signal)) {
       signal.throwIfAborted();
+      // A hundred patterns each, and nothing else to wait for: others have to get their turn.
+      if (++looked % TURN_EVERY === 0) await setImmediate();
       if (typeof found !== 'string') {
         reject(found.url, found.fault.code);
         continue;

@@ -9,8 +9,9 @@ import { OutboundClient, type OutboundStream } from '../../foundation/outbound/o
 import { FileStorage, type ReceivedFile } from '../../foundation/storage/file-storage.js';
 import type { FetchedPage } from '../documents/document-versions.service.js';
 import { isReadRemotely } from '../documents/remote-media.js';
+import { LONGEST_ADDRESS } from '../documents/web-address.js';
 import { inUtf8 } from './web-charset.js';
-import { pageTooLarge, refusedBy, webFaultOf } from './web-fault.js';
+import { WebFault, pageTooLarge, refusedBy, webFaultOf } from './web-fault.js';
 import { WebHosts } from './web-hosts.js';
 import { WebRobots } from './web-robots.js';
 
@@ -69,7 +70,11 @@ export class WebPages {
         mostBytes,
         redirects: REDIRECTS,
         unpack: true,
-        before: async target => this.robots?.requireAllowed(target),
+        before: async target => {
+          // Redirects lead to addresses that nobody has looked at yet.
+          if (target.href.length > LONGEST_ADDRESS) throw tooLongAddress();
+          await this.robots?.requireAllowed(target);
+        },
         signal,
       });
       try {
@@ -109,6 +114,12 @@ export class WebPages {
     }
   }
 }
+
+const tooLongAddress = () =>
+  new WebFault(
+    'address_refused',
+    `The server leads to an address of more than ${LONGEST_ADDRESS} characters.`,
+  );
 
 /** The end of an address that has the form of a file's name. */
 function fileNameOf(url: string): string | null {

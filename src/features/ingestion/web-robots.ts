@@ -19,6 +19,62 @@ const TIMEOUT_MS = 15_000;
 const MOST_ORIGINS = 1_000;
 const KEEP_MS = 60 * 60 * 1000;
 
+/** Rules for us, and the length of one: more than any path that is fetched. */
+const MOST_RULES = 5_000;
+const LONGEST_RULE = 2_000;
+/** Stars of one rule, and characters of all rules with stars: each may be compared with every place of a path. */
+const MOST_STARS = 10;
+const MOST_STARRED = 32_000;
+
+/**
+ * What a robots.txt says to us, in rules that are matched in a short time: it is text of whoever has put it there, and
+ * matching would keep the process from everything else. Rules that take too long, and those for others, are left out.
+ */
+export function tamed(contents: string, userAgent: string): string {
+  const product = productOf(userAgent);
+  let [rules, starred] = [0, 0];
+  /** Those that the group which has begun is for. */
+  let group = new Set<string>();
+  let naming = false;
+  const lineOf = (line: string): string => {
+    const [, key = '', value = ''] = /^([^:]*):(.*)$/s.exec(line.replace(/#.*/s, '')) ?? [];
+    const name = key.trim().toLowerCase();
+    if (name === '') return '';
+    if (name === 'user-agent') {
+      if (!naming) group = new Set();
+      naming = true;
+      const agent = productOf(value);
+      const known = agent === product || agent === '*' ? agent : OTHERS;
+      if (value.trim() === '' || group.has(known)) return '';
+      group.add(known);
+      return `user-agent: ${known}`;
+    }
+    naming = false;
+    if (name !== 'allow' && name !== 'disallow') return name === 'crawl-delay' ? 'crawl-delay: 1' : NO_RULE;
+    if (group.size === 0 || (group.size === 1 && group.has(OTHERS))) return NO_RULE;
+    const rule = value.trim().replaceAll(/\*+/g, '*');
+    const stars = rule.split('*').length - 1;
+    // The parser compares them as they stand in addresses.
+    const { length } = encodeURI(rule).replaceAll('%25', '%');
+    if (stars > 0) starred += length;
+    const short = length <= LONGEST_RULE && stars <= MOST_STARS && (stars === 0 || starred <= MOST_STARRED);
+    // The group stays one of ours without it.
+    return short && ++rules <= MOST_RULES ? `${name}: ${rule}` : `${name}:`;
+  };
+  return contents
+    .split(/\r\n|\r|\n/)
+    .map(lineOf)
+    .filter(line => line !== '')
+    .join('\n');
+}
+
+/** Stand for other robots, and for what is no rule but ends the naming of robots. */
+const OTHERS = '-';
+const NO_RULE = 'other: -';
+
+/** As the parser compares them: without the version. */
+const productOf = (userAgent: string): string => userAgent.toLowerCase().split('/', 1)[0]!.trim();
+
 /** What servers say robots may fetch, remembered for an hour. */
 export class WebRobots {
   private readonly byOrigin = new LRUCache<string, Promise<Robots>>({ max: MOST_ORIGINS, ttl: KEEP_MS });
@@ -59,7 +115,8 @@ export class WebRobots {
         { passing: true, retryAfter },
       );
     }
-    return robotsParser(address, status >= 200 && status < 300 ? body.toString('utf8') : '');
+    const contents = status >= 200 && status < 300 ? body.toString('utf8') : '';
+    return robotsParser(address, tamed(contents, this.userAgent));
   }
 
   private async ask(url: string): Promise<OutboundAnswer> {

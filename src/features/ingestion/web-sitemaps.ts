@@ -7,8 +7,11 @@ import type { OutboundClient } from '../../foundation/outbound/outbound-client.j
 import { OutboundError } from '../../foundation/outbound/outbound-error.js';
 import { WebFault, refusedBy, webFaultOf } from './web-fault.js';
 
-/** Bytes of one sitemap, unpacked (sitemaps.org protocol 0.9). */
+/** Bytes of one sitemap, unpacked, and addresses in it (sitemaps.org protocol 0.9). */
 const MOST_BYTES = 50 * 1024 * 1024;
+const MOST_ENTRIES = 50_000;
+/** With which a file packed with gzip begins (RFC 1952, 2.3.1). */
+const MAGIC = Buffer.from([0x1f, 0x8b]);
 const REDIRECTS = 5;
 /** An index leads to sitemaps, and should not to other indexes; some do. */
 const DEEPEST = 3;
@@ -30,8 +33,9 @@ export class WebSitemaps {
   ) {}
 
   /**
-   * Addresses of pages, in their order and as they stand there; read as far as somebody asks for more. A sitemap of an
-   * index that cannot be read is told of, and the others are read all the same.
+   * Addresses of pages, in their order and as they stand there, sitemap by sitemap as somebody asks for more: none is
+   * being read while its addresses are taken. One of an index that cannot be read is told of, and the others are read all
+   * the same.
    *
    * @throws WebFault where the sitemap itself cannot be read; the reason of `signal` where that aborts
    */
@@ -45,13 +49,15 @@ export class WebSitemaps {
       const next: string[] = [];
       for (const sitemap of level) {
         try {
-          for await (const entry of this.read(sitemap, signal)) {
+          const { entries, fault } = await this.read(sitemap, signal);
+          for (const entry of entries) {
             if (entry.kind === 'page') yield entry.url;
             else if (!seen.has(entry.url) && seen.size < MOST_SITEMAPS) {
               seen.add(entry.url);
               next.push(entry.url);
             }
           }
+          if (fault) throw fault.reason;
         } catch (error) {
           if (depth === 0 || !(error instanceof WebFault)) throw error;
           yield { url: sitemap, fault: error };
@@ -61,7 +67,12 @@ export class WebSitemaps {
     }
   }
 
-  private async *read(url: string, signal: AbortSignal): AsyncGenerator<Entry> {
+  /** @returns what stands in it as far as it could be read, and why no further */
+  private async read(
+    url: string,
+    signal: AbortSignal,
+  ): Promise<{ entries: Entry[]; fault: { reason: unknown } | null }> {
+    const entries: Entry[] = [];
     try {
       const { userAgent, timeout } = this.options;
       const answer = await this.outbound.open({
@@ -77,29 +88,58 @@ export class WebSitemaps {
       try {
         if (answer.status < 200 || answer.status > 299)
           throw refusedBy(answer.status, answer.headers['retry-after']);
-        yield* entriesIn(answer.body);
+        for await (const entry of entriesIn(watched(answer.body, signal))) {
+          entries.push(entry);
+          if (entries.length === MOST_ENTRIES) break;
+        }
+        return { entries, fault: null };
       } finally {
         answer.close();
       }
     } catch (error) {
-      if (error instanceof DocumentError || isPackedWrongly(error))
-        throw new WebFault('fetch_failed', 'This is no sitemap.', { cause: error });
-      throw webFaultOf(error);
+      signal.throwIfAborted();
+      const wrong = error instanceof DocumentError || isPackedWrongly(error);
+      const reason = wrong
+        ? new WebFault('fetch_failed', 'This is no sitemap.', { cause: error })
+        : webFaultOf(error);
+      return { entries, fault: { reason } };
     }
   }
 }
 
 async function* entriesIn(body: AsyncIterable<Buffer>): AsyncGenerator<Entry> {
-  const source = body[Symbol.asyncIterator]();
-  const first = await source.next();
-  if (first.done) return;
-  const rest = rejoined(first.value, source);
-  if (first.value[0] === 0x1f && first.value[1] === 0x8b) {
-    const unpacked = pipeline(Readable.from(rest, { objectMode: false }), createGunzip(), () => undefined);
-    yield* entriesIn(atMost(unpacked as AsyncIterable<Buffer>));
-  } else if (/^(?:\ufeff|\s)*</.test(first.value.toString('utf8'))) yield* inXml(rest);
-  else yield* inText(rest);
+  const outer = await begun(body);
+  if (!isPacked(outer.head)) return yield* entriesOf(outer);
+  const packed = Readable.from(outer.content, { objectMode: false });
+  const unpacked = pipeline(packed, createGunzip(), () => undefined);
+  const inner = await begun(atMost(unpacked as AsyncIterable<Buffer>));
+  // Packed in packed in packed is how bombs are made.
+  if (isPacked(inner.head)) throw new DocumentError('damaged', 'It is packed several times.');
+  yield* entriesOf(inner);
 }
+
+interface Begun {
+  /** The first piece. */
+  head: Buffer;
+  /** All of it. */
+  content: AsyncIterable<Buffer>;
+}
+
+async function begun(body: AsyncIterable<Buffer>): Promise<Begun> {
+  const source = body[Symbol.asyncIterator]();
+  let head: Buffer = Buffer.alloc(0);
+  while (head.length < MAGIC.length) {
+    const next = await source.next();
+    if (next.done) break;
+    head = Buffer.concat([head, next.value]);
+  }
+  return { head, content: rejoined(head, source) };
+}
+
+const isPacked = (head: Buffer): boolean => head.subarray(0, MAGIC.length).equals(MAGIC);
+
+const entriesOf = ({ head, content }: Begun): AsyncGenerator<Entry> =>
+  /^(?:\ufeff|\s)*</.test(head.toString('utf8')) ? inXml(content) : inText(content);
 
 async function* inXml(body: AsyncIterable<Buffer>): AsyncGenerator<Entry> {
   const found: Entry[] = [];
@@ -142,6 +182,14 @@ async function* rejoined(first: Buffer, rest: AsyncIterator<Buffer>): AsyncGener
     for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
   } finally {
     await rest.return?.();
+  }
+}
+
+/** Looks at the signal with every piece: what is read fast is not waited for. */
+async function* watched(body: AsyncIterable<Buffer>, signal: AbortSignal): AsyncGenerator<Buffer> {
+  for await (const piece of body) {
+    signal.throwIfAborted();
+    yield piece;
   }
 }
 
