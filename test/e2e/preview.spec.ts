@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync } from 'node:fs';
+import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { issueToken } from '../setup/api-tokens.js';
@@ -14,22 +14,19 @@ const LONG_TEXT = `# Warranty\n\n${Array.from({ length: 400 }, (_, index) => `${
 
 let app: TestApplication;
 let editor: { client: Client };
-let folder: string;
+let globex: { client: Client };
+/** Where files pass through on their way. */
+let scratch: string;
 
 beforeAll(async () => {
   app = await startTestApplication({ MAX_UPLOAD_MB: '1' });
   await app.createTenant('acme');
   await app.createTenant('globex');
   editor = await app.createMember('acme', 'editor');
-  folder = mkdtempSync(join(tmpdir(), 'enclave-test-'));
-  // Where files pass through on their way: nobody else’s are there.
-  process.env['TMPDIR'] = folder;
+  globex = await app.createMember('globex', 'editor');
+  scratch = join(app.env.dataDir, 'scratch');
 });
-afterAll(async () => {
-  await app?.close();
-  delete process.env['TMPDIR'];
-  rmSync(folder, { recursive: true, force: true });
-});
+afterAll(() => app?.close());
 
 function form(
   files: Array<[content: string | Uint8Array, name: string]>,
@@ -72,7 +69,7 @@ it('shows what a file would become, and keeps nothing of it', async () => {
     config: { chunk_size: 1200, chunk_overlap: 100, chunk_unit: 'characters' },
   });
   expect(await documents()).toBe(before);
-  expect(readdirSync(folder).filter(name => name.startsWith('enclave-preview-'))).toEqual([]);
+  expect(readdirSync(scratch)).toEqual([]);
 });
 
 it('shows the first hundred chunks of a long text, and counts them all', async () => {
@@ -178,7 +175,7 @@ describe('it refuses', () => {
     expectProblem(await preview(form([[zeros.slice(0, 4096), 'zeros.bin']])), 415, 'unsupported_type');
     const damaged = await preview(form([['%PDF-1.7\nnot one', 'damaged.pdf']]));
     expect(damaged.status).toBe(422);
-    expect(readdirSync(folder).filter(name => name.startsWith('enclave-preview-'))).toEqual([]);
+    expect(readdirSync(scratch)).toEqual([]);
   });
 
   it('more at once than there is room for', async () => {
@@ -190,5 +187,36 @@ describe('it refuses', () => {
     const refused = answers.find(({ status }) => status === 429);
     expect(refused?.body.code).toBe('concurrency_limited');
     await expectStatus(200, preview({ text: 'A text.' }));
+  });
+
+  it('more of one tenant than two at once, and nobody else for it', async () => {
+    const many = Array.from({ length: 10 }, () => preview({ text: LONG_TEXT.repeat(20) }));
+    const path = PREVIEW.replace('acme', 'globex');
+    const others = Array.from({ length: 2 }, () => globex.client.post(path, { text: LONG_TEXT.repeat(20) }));
+    for (const answer of others) await expectStatus(200, answer);
+    const statuses = (await Promise.all(many)).map(({ status }) => status);
+    expect(statuses).toContain(429);
+  });
+
+  it('nobody because others send slowly', async () => {
+    const boundary = 'slow';
+    const slow = Array.from({ length: 8 }, () => {
+      const sent = request(`${editor.client.url}/api/v1${PREVIEW}`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${editor.client.token}`,
+          'content-type': `multipart/form-data; boundary=${boundary}`,
+        },
+      });
+      sent.on('error', () => undefined);
+      sent.write(
+        `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n${PARAGRAPH}`,
+      );
+      return sent;
+    });
+    await expect.poll(() => (existsSync(scratch) ? readdirSync(scratch).length : 0)).toBe(8);
+    await expectStatus(200, preview({ text: 'A text.' }));
+    for (const sent of slow) sent.destroy();
+    await expect.poll(() => readdirSync(scratch)).toEqual([]);
   });
 });

@@ -7,6 +7,7 @@ import { StorageSweepService } from '../../src/features/data-lifecycle/storage-s
 import { FileStorage } from '../../src/foundation/storage/file-storage.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
 import { uploadOf } from '../setup/files.js';
+import { type ModelServer, startModelServer } from '../setup/model-server.js';
 import { expectProblem } from '../setup/problem.js';
 import { type S3Server, startS3Server } from '../setup/s3-server.js';
 
@@ -55,6 +56,7 @@ describe.each([
   ['a bucket', s3],
 ])('originals in %s', (_name, prepare) => {
   let place: Place;
+  let model: ModelServer;
   let app: TestApplication;
   let tenantId: string;
   let kbId: string;
@@ -65,12 +67,18 @@ describe.each([
 
   beforeAll(async () => {
     place = await prepare();
-    app = await startTestApplication(place.env);
+    model = await startModelServer();
+    app = await startTestApplication({
+      ...place.env,
+      EMBEDDING_BASE_URL: model.url,
+      EMBEDDING_MODEL: 'stub',
+    });
     ({ id: tenantId, kbId } = await app.createTenant('acme'));
   });
   afterAll(async () => {
     await app?.close();
     await place?.close();
+    await model?.close();
   });
 
   const storage = () => app.application.nest.get(FileStorage, { strict: false });

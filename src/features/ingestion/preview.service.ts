@@ -1,7 +1,6 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -17,6 +16,7 @@ import { DocumentLoader } from '../../foundation/extraction/document-loader.js';
 import type { LoadRequest, LoadSummary } from '../../foundation/extraction/document-parts.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { FileDamagedError, FileMissingError, FileStorage } from '../../foundation/storage/file-storage.js';
+import { ScratchFolder } from '../../foundation/storage/scratch-folder.js';
 import { DocumentContentService } from '../documents/document-content.service.js';
 import type { IncomingFile } from '../documents/document-sources.service.js';
 import { DocumentsService } from '../documents/documents.service.js';
@@ -27,6 +27,7 @@ const MOST_CHUNKS = 100;
 /** Files that one process reads at a time for those who wait, and how many more may wait. */
 const AT_ONCE = 2;
 const MOST_WAITING = 6;
+const MOST_OF_TENANT = 2;
 /** Whoever asks is waiting, in milliseconds. */
 const LONGEST_MS = 30_000;
 
@@ -51,6 +52,7 @@ type Source = Pick<LoadRequest, 'path' | 'fileName' | 'declaredMimeType' | 'read
 export class PreviewService implements OnApplicationShutdown {
   private readonly loader: DocumentLoader;
   private running = 0;
+  private readonly byTenant = new Map<string, number>();
 
   constructor(
     @InjectEnv() env: Env,
@@ -61,12 +63,14 @@ export class PreviewService implements OnApplicationShutdown {
     private readonly documents: DocumentsService,
     private readonly contents: DocumentContentService,
     private readonly storage: FileStorage,
+    private readonly scratch: ScratchFolder,
   ) {
     const { timeLimit, heapMb } = env.parsing;
     this.loader = new DocumentLoader({
       threads: AT_ONCE,
       timeLimit: Math.min(timeLimit, LONGEST_MS),
       heapLimit: heapMb,
+      scratchFolder: scratch.path,
     });
   }
 
@@ -87,18 +91,17 @@ export class PreviewService implements OnApplicationShutdown {
     signal: AbortSignal,
   ): Promise<Preview> {
     const { fileName, declaredMimeType } = file;
-    return this.inTurn(() =>
-      this.onDisk(file.content, path => {
-        const tooLarge = file.tooLarge();
-        if (tooLarge) throw tooLarge;
-        const source = {
-          path,
-          fileName: fileName ?? undefined,
-          declaredMimeType: declaredMimeType ?? undefined,
-        };
-        return this.read(kb, source, settings, signal);
-      }),
-    );
+    // Whoever sends slowly keeps nobody waiting.
+    return this.onDisk(file.content, path => {
+      const tooLarge = file.tooLarge();
+      if (tooLarge) throw tooLarge;
+      const source = {
+        path,
+        fileName: fileName ?? undefined,
+        declaredMimeType: declaredMimeType ?? undefined,
+      };
+      return this.inTurn(() => this.read(kb, source, settings, signal));
+    });
   }
 
   /** @param text Markdown, or plain. @throws Problem 422, 429 `concurrency_limited` */
@@ -185,7 +188,9 @@ export class PreviewService implements OnApplicationShutdown {
   }
 
   private async inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.running >= AT_ONCE + MOST_WAITING) {
+    const { id } = this.context.tenant;
+    const ofTenant = this.byTenant.get(id) ?? 0;
+    if (this.running >= AT_ONCE + MOST_WAITING || ofTenant >= MOST_OF_TENANT) {
       throw new Problem(
         429,
         'concurrency_limited',
@@ -194,16 +199,20 @@ export class PreviewService implements OnApplicationShutdown {
       );
     }
     this.running++;
+    this.byTenant.set(id, ofTenant + 1);
     try {
       return await work();
     } finally {
       this.running--;
+      const left = (this.byTenant.get(id) ?? 1) - 1;
+      if (left > 0) this.byTenant.set(id, left);
+      else this.byTenant.delete(id);
     }
   }
 
   /** Parsers take files. This one is gone when `work` has ended. */
   private async onDisk<T>(content: AsyncIterable<Buffer>, work: (path: string) => Promise<T>): Promise<T> {
-    const folder = await mkdtemp(join(tmpdir(), 'enclave-preview-'));
+    const folder = await this.scratch.make();
     try {
       const path = join(folder, 'content');
       await pipeline(content, createWriteStream(path, { mode: 0o600 }));

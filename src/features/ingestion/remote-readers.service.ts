@@ -1,6 +1,5 @@
 import { AsyncResource } from 'node:async_hooks';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { Injectable } from '@nestjs/common';
 import type { Reading, TranscriptionModel, VisionModel } from '../../core/models/model.js';
@@ -10,6 +9,7 @@ import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { DocumentError } from '../../foundation/extraction/document-error.js';
 import type { DocumentWarning, LoadRequest } from '../../foundation/extraction/document-parts.js';
+import { ScratchFolder } from '../../foundation/storage/scratch-folder.js';
 import { DOCLING_PICTURES, hasSound, VISION_TYPES } from '../documents/remote-media.js';
 import { DoclingClient } from './docling-client.js';
 
@@ -77,6 +77,7 @@ export class RemoteReaders {
     @InjectEnv() env: Env,
     models: ModelsService,
     private readonly usage: UsageService,
+    private readonly scratch: ScratchFolder,
   ) {
     this.docling = env.docling && new DoclingClient(env.docling);
     this.transcription = models.transcription();
@@ -94,7 +95,7 @@ export class RemoteReaders {
     if (!read) return null;
     const { text, ...rest } = await read(file, signal);
     if (text.trim() === '') throw nothingIn(file.mimeType);
-    const folder = await mkdtemp(join(tmpdir(), 'enclave-read-'));
+    const folder = await this.scratch.make();
     const release = () => rm(folder, { recursive: true, force: true });
     try {
       const path = join(folder, 'text');

@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { AbortMultipartUploadCommand, ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3';
 import { createHash, randomBytes } from 'node:crypto';
 import {
   cpSync,
@@ -48,13 +49,14 @@ interface Place {
 let dataDir: string;
 let server: S3Server;
 let logged: MockInstance;
+let warn: MockInstance;
 beforeAll(async () => {
   server = await startS3Server();
 });
 afterAll(() => server.close());
 beforeEach(() => {
   dataDir = mkdtempSync(join(tmpdir(), 'enclave-storage-'));
-  vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+  warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
   logged = vi.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
 });
 afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
@@ -92,6 +94,52 @@ const heldInBuffers = () => {
   collectGarbage();
   return process.memoryUsage().arrayBuffers;
 };
+
+describe('uploads to S3 in parts', () => {
+  const originals = (name: string) =>
+    `${'0'.repeat(8)}-0000-7000-8000-${'0'.repeat(12)}/${'1'.repeat(8)}-0000-7000-8000-${'1'.repeat(12)}/${name}`;
+  const key = originals(`${'a'.repeat(64)}-${'2'.repeat(8)}-0000-7000-8000-${'2'.repeat(12)}`);
+  const hoursAgo = (hours: number) => new Date(Date.now() - hours * 3_600_000);
+  let sent: MockInstance;
+  beforeEach(() => {
+    sent = vi.spyOn(S3Client.prototype, 'send');
+  });
+  afterEach(() => sent.mockRestore());
+
+  it('are ended after a day, where they are originals', async () => {
+    const pages = [
+      {
+        IsTruncated: true,
+        NextKeyMarker: key,
+        NextUploadIdMarker: 'old',
+        Uploads: [
+          { Key: key, UploadId: 'old', Initiated: hoursAgo(25) },
+          { Key: key, UploadId: 'young', Initiated: hoursAgo(23) },
+          { Key: 'backup/of-somebody-else', UploadId: 'foreign', Initiated: hoursAgo(250) },
+        ],
+      },
+      { IsTruncated: false, Uploads: [{ Key: key, UploadId: 'older', Initiated: hoursAgo(48) }] },
+    ];
+    const aborted: unknown[] = [];
+    sent.mockImplementation((command: unknown) => {
+      if (command instanceof AbortMultipartUploadCommand) aborted.push(command.input.UploadId);
+      return command instanceof ListMultipartUploadsCommand
+        ? pages[command.input.UploadIdMarker === 'old' ? 1 : 0]
+        : {};
+    });
+    await new S3Storage(dataDir, server.settings).removeLeftovers();
+    expect(aborted).toEqual(['old', 'older']);
+  });
+
+  it.each(['NotImplemented', 'AccessDenied'])('may be a secret of the server: %s', async name => {
+    sent.mockImplementation(() => {
+      throw Object.assign(new Error('AKIA'), { name });
+    });
+    await new S3Storage(dataDir, server.settings).removeLeftovers();
+    const warned = warn.mock.calls.map(([message]) => String(message));
+    expect(warned).toEqual(name === 'NotImplemented' ? [] : [expect.stringMatching(/: AccessDenied$/)]);
+  });
+});
 
 describe.each(Object.entries(PLACES))('%s', (_, open) => {
   let place: Place;
@@ -246,7 +294,7 @@ describe.each(Object.entries(PLACES))('%s', (_, open) => {
   });
 
   it('holds little of a large file in memory', async () => {
-    const size = 20 * 1024 * 1024;
+    const size = 40 * 1024 * 1024;
     const piece = randomBytes(1024 * 1024);
     const before = heldInBuffers();
     let most = 0;
@@ -263,11 +311,12 @@ describe.each(Object.entries(PLACES))('%s', (_, open) => {
     const file = await storage.receive(pieces());
     expect(file.sizeBytes).toBe(size);
     await file.keep('a/large');
-    const timer = setInterval(look, 100);
+    const timer = setInterval(look, 250);
     const copy = await storage.localCopy('a/large', file.sha256).finally(() => clearInterval(timer));
     expect(copy.sizeBytes).toBe(size);
     await copy.release();
-    expect(most).toBeLessThan(size * 0.8);
+    // Two parts of 8 MB, as the client holds them, and as the server in this process does that stands in for S3.
+    expect(most).toBeLessThan(size * 0.85);
   });
 
   it('removes what nobody has kept for a day', async () => {

@@ -1,11 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, open, opendir, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ReceivedFile } from './file-storage.js';
+import { removeOld } from './leftovers.js';
 import { refuse } from './storage-unavailable.js';
 
 const HEAD_BYTES = 64 * 1024;
-const LEFTOVER_AFTER_MS = 24 * 3_600_000;
 const CLEAN_EVERY_MS = 3_600_000;
 
 /** A file that lies in the folder until somebody moves or discards it. */
@@ -57,13 +57,6 @@ export class IncomingFolder {
 
   async removeLeftovers(): Promise<void> {
     this.cleanedAt = Date.now();
-    const entries = await opendir(this.path).catch(() => null);
-    if (!entries) return;
-    for await (const entry of entries) {
-      const path = join(this.path, entry.name);
-      // Another process may clean at the same time.
-      const found = await stat(path).catch(() => null);
-      if (found && found.mtimeMs < Date.now() - LEFTOVER_AFTER_MS) await rm(path, { force: true });
-    }
+    await removeOld(this.path);
   }
 }

@@ -1,10 +1,13 @@
 import {
+  AbortMultipartUploadCommand,
   DeleteObjectCommand,
   DeleteObjectsCommand,
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
+  ListMultipartUploadsCommand,
   type ListObjectsV2CommandOutput,
+  type MultipartUpload,
   paginateListObjectsV2,
   S3Client,
 } from '@aws-sdk/client-s3';
@@ -26,6 +29,7 @@ import {
   type StoredFile,
 } from './file-storage.js';
 import { IncomingFolder } from './incoming-folder.js';
+import { LEFTOVER_AFTER_MS } from './leftovers.js';
 import { StorageUnavailableError } from './storage-unavailable.js';
 
 /** Bytes; a file takes up twice as much memory while it is uploaded. 10,000 parts are the most that S3 takes. */
@@ -42,6 +46,8 @@ const IDLE_TIMEOUT_MS = 60_000;
 const HEALTH_TIMEOUT_MS = 3_000;
 /** Downloads hold a connection for as long as whoever reads them takes. */
 const MOST_CONNECTIONS = 500;
+/** As originals are called: tenant, knowledge base, SHA-256 and a number. */
+const OWN_KEY = /^[\da-f-]{36}\/[\da-f-]{36}\/[\da-f]{64}-[\da-f-]{36}$/;
 
 /** Files in a bucket of Amazon S3 or of a server that speaks like it. */
 export class S3Storage extends FileStorage implements OnApplicationShutdown {
@@ -164,8 +170,33 @@ export class S3Storage extends FileStorage implements OnApplicationShutdown {
     }
   }
 
-  removeLeftovers(): Promise<void> {
-    return this.incoming.removeLeftovers();
+  async removeLeftovers(): Promise<void> {
+    await this.incoming.removeLeftovers();
+    try {
+      for await (const { Key, UploadId } of this.oldUploads()) {
+        await this.client.send(new AbortMultipartUploadCommand({ Bucket: this.bucket, Key, UploadId }));
+      }
+    } catch (error) {
+      // Not every server can, and not every key may. They cost their room, and nothing else.
+      const { name } = error as Fault;
+      if (name !== 'NotImplemented')
+        this.logger.warn(`Parts of uploads that were broken off are left lying in ${this.bucket}: ${name}`);
+    }
+  }
+
+  /** Uploads in parts that nobody has ended for a day; a bucket may hold those of others. */
+  private async *oldUploads(): AsyncGenerator<MultipartUpload> {
+    const youngest = Date.now() - LEFTOVER_AFTER_MS;
+    let from: { KeyMarker?: string; UploadIdMarker?: string } = {};
+    for (;;) {
+      const page = await this.client.send(new ListMultipartUploadsCommand({ Bucket: this.bucket, ...from }));
+      for (const upload of page.Uploads ?? []) {
+        const old = upload.Initiated && upload.Initiated.getTime() < youngest;
+        if (old && OWN_KEY.test(upload.Key ?? '')) yield upload;
+      }
+      if (!page.IsTruncated || page.NextKeyMarker === undefined) return;
+      from = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker };
+    }
   }
 
   async isHealthy(): Promise<boolean> {

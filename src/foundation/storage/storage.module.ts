@@ -2,6 +2,7 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import type { Env } from '../config/env.js';
 import { FileStorage } from './file-storage.js';
 import { LocalStorage } from './local-storage.js';
+import { ScratchFolder } from './scratch-folder.js';
 
 @Module({})
 export class StorageModule {
@@ -10,6 +11,7 @@ export class StorageModule {
       module: StorageModule,
       global: true,
       providers: [
+        { provide: ScratchFolder, useFactory: () => new ScratchFolder(dataDir) },
         {
           provide: FileStorage,
           useFactory: async (): Promise<FileStorage> => {
@@ -20,7 +22,7 @@ export class StorageModule {
           },
         },
       ],
-      exports: [FileStorage],
+      exports: [FileStorage, ScratchFolder],
     };
   }
 }
