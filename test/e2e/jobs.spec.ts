@@ -343,13 +343,16 @@ describe('a job with children', () => {
 
   it('is cancelled with them, whether its own part is done or not', async () => {
     for (const done of [false, true]) {
-      const { id } = await start(1);
+      const { id, documents } = await start(1);
       if (done) await ends(id);
       const viewer = await app.createMember('acme', 'viewer');
       expectProblem(await viewer.client.post(`/jobs/${id}/cancel`), 404, 'not_found');
       const { body } = await expectStatus(200, editor.client.post(`/jobs/${id}/cancel`));
       expect(body).toMatchObject({ status: 'cancelled', error: null, finished_at: expect.any(String) });
       expect(cancelled).toContain(id);
+      // Whoever stops half of them in vain stops the rest by asking again.
+      await expectStatus(200, editor.client.post(`/jobs/${id}/cancel`));
+      await progress(documents[0] as string, `status = 'cancelled'`);
       expectProblem(await editor.client.post(`/jobs/${id}/cancel`), 409, 'already_ended');
       const audit = await app.admin.get('/tenants/acme/audit?action=job.cancelled');
       expect(audit.body.items[0]).toMatchObject({ resource: { type: 'job', id }, actor: { id: editor.id } });

@@ -63,6 +63,8 @@ export class JobWatch implements OnApplicationBootstrap, BeforeApplicationShutdo
     const watched = this.watched.get(id) ?? { tenantId, mark: null, listeners: new Set() };
     this.watched.set(id, watched);
     watched.listeners.add(listener);
+    // Whoever joins is told as well, whatever the others have heard.
+    watched.mark = null;
     return () => {
       watched.listeners.delete(listener);
       if (watched.listeners.size === 0) this.watched.delete(id);

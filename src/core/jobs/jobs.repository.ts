@@ -135,6 +135,13 @@ export class JobsRepository {
     owner: string,
     { takeOver, perTenant }: { takeOver: boolean; perTenant: number | null },
   ): Promise<ClaimedJob | null> {
+    // Several that count at the same moment would each find room for one more.
+    if (perTenant !== null) {
+      await tx.query(
+        `SELECT pg_advisory_xact_lock(hashtextextended('jobs/' || kind || '/' || tenant_id, 0)) FROM jobs WHERE id = $1`,
+        [id],
+      );
+    }
     const [rows]: [ClaimedJob[]] = await tx.query(
       `UPDATE jobs SET status = 'running', lease_owner = $2, lease_expires_at = now() + ${LEASE}, updated_at = now(),
               attempts = attempts + (status = 'running')::integer

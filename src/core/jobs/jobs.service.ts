@@ -39,14 +39,16 @@ export class JobsService implements JobSource, OnModuleInit {
    */
   async cancel(id: string): Promise<Job> {
     const job = await this.jobs.get(id);
-    if (hasEnded(job)) throw Problem.conflict('already_ended', 'This job has ended.');
+    // Of one that was cancelled, or has failed, some may still be at work: then this stops them.
+    const atWork = job.children ? job.children.queued + job.children.processing > 0 : false;
+    if (hasEnded(job) && !atWork) throw Problem.conflict('already_ended', 'This job has ended.');
     if (!this.jobs.definitionOf(job.kind)?.cancel) {
       throw Problem.conflict('not_cancellable', 'Jobs of this kind cannot be cancelled.');
     }
     const tenant = job.tenantId ? await this.directory.find(job.tenantId) : null;
     if (tenant) await this.admission.admit(this.context.subject, tenant);
     await this.database.run(async tx => {
-      if (!(await this.repository.cancel(tx, id))) {
+      if (!(await this.repository.cancel(tx, id)) && !atWork) {
         throw Problem.conflict('already_ended', 'This job has ended.');
       }
       const event = { action: 'job.cancelled', resource: { type: 'job', id }, details: { kind: job.kind } };
