@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FileStorage } from '../../src/foundation/storage/file-storage.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
+import { pdfOf } from '../setup/files.js';
 import { expectConsistent, sql } from '../setup/kb-counts.js';
 import { type ModelServer, startModelServer } from '../setup/model-server.js';
 import { expectProblem } from '../setup/problem.js';
@@ -155,7 +156,52 @@ describe('re-indexing a knowledge base', () => {
     await expectStatus(200, app.admin.post(`/jobs/${job.id}/cancel`));
     expect(await knowledgeBase()).toMatchObject({ embedding_model: 'fourth', reindexing_to: null });
     await app.restart({ EMBEDDING_MODEL: 'fourth' });
+    await expectStatus(200, app.admin.post(`${KB}/ingestion/resume`));
     expect((await expectStatus(200, search('bells'))).body.passages.length).toBeGreaterThan(0);
+    await expectConsistent(app, tenant);
+  });
+
+  it('swaps nothing away because of a fault that is not the documents’', async () => {
+    await app.restart({ EMBEDDING_MODEL: 'sixth' });
+    const before = await documents();
+    model.failNext({ status: 401 });
+    const job = await reindex();
+    const states = async () => (await documents()).map(({ status, stage }) => `${status} ${stage}`);
+    await expect
+      .poll(async () => (await states()).toSorted(), PATIENCE)
+      .toEqual(['failed embed', ...before.slice(1).map(() => 'queued store')]);
+    expect(await knowledgeBase()).toMatchObject({ embedding_model: 'fourth', reindexing_to: 'sixth' });
+    expect((await app.admin.get(`/jobs/${job.id}`)).body.status).toBe('running');
+    for (const text of ['bells', 'wheels', 'joins'])
+      expect((await search(text, 'keyword')).body.passages.length).toBeGreaterThan(0);
+    const [failed] = (await documents()).filter(({ status }) => status === 'failed');
+    await expectStatus(202, app.admin.post(`${KB}/documents/${failed.id}/reindex`));
+    expect(await app.jobEnded(`/jobs/${job.id}`)).toMatchObject({ children: { ready: before.length } });
+    expect(await knowledgeBase()).toMatchObject({ embedding_model: 'sixth', reindexing_to: null });
+    await expectConsistent(app, tenant);
+  });
+
+  it('keeps what is searchable of a document whose newest content cannot be read', async () => {
+    const file = (content: string | Buffer) => {
+      const form = new FormData();
+      form.append('source_id', 'manual');
+      form.append('file', new Blob([content]), 'manual.pdf');
+      return app.admin.post(`${KB}/documents`, form);
+    };
+    const { body } = await expectStatus(202, file(pdfOf(['The pedals are made of steel.'])));
+    const [{ id }] = body.items;
+    await app.settled('acme', id);
+    await expectStatus(202, file('%PDF-1.7 and nothing else'));
+    expect(await app.settled('acme', id)).toMatchObject({ status: 'failed', version: 2, indexed_version: 1 });
+    await app.restart({ EMBEDDING_MODEL: 'seventh' });
+    await app.jobEnded(`/jobs/${(await reindex()).id}`);
+    await expect.poll(async () => (await knowledgeBase()).embedding_model, PATIENCE).toBe('seventh');
+    expect((await app.admin.get(`${KB}/documents/${id}`)).body).toMatchObject({
+      status: 'ready',
+      version: 1,
+      indexed_version: 1,
+    });
+    expect((await expectStatus(200, search('pedals steel'))).body.passages[0].document_id).toBe(id);
     await expectConsistent(app, tenant);
   });
 });

@@ -73,8 +73,9 @@ export class RemoteService {
       call.timeout,
     );
     call.signal?.addEventListener('abort', abort, { once: true });
-    const body = await call.body?.();
+    let body: MultipartBody | undefined;
     try {
+      body = await call.body?.();
       const answer = await request(`${this.baseUrl.replace(/\/+$/, '')}${call.path}`, {
         method: call.method,
         headers: { ...this.headers, ...body?.headers },

@@ -137,6 +137,7 @@ export class ChunksRepository {
     documents: ReadonlyArray<{ id: string; chunkCount: number }>,
     signal?: AbortSignal,
   ): Promise<IndexState> {
+    await letTakeItsTime(tx);
     const kb = await this.lock(tx, kbId);
     for (const table of ['chunk_vectors', 'chunks', 'kb_terms']) {
       signal?.throwIfAborted();
@@ -203,6 +204,7 @@ export class ChunksRepository {
       kbId,
       kb.average_length,
     ]);
+    await letTakeItsTime(tx);
     const access = await this.setAccess(tx, 'all');
     await tx.query(
       `UPDATE chunk_vectors AS vector SET lexical = bm25.weights
@@ -305,4 +307,9 @@ export class ChunksRepository {
     await this.reweigh(tx, kbId);
     return { reweighNeeded: false };
   }
+}
+
+/** What goes through a whole knowledge base may need longer than any statement of a request. */
+async function letTakeItsTime(tx: Tx): Promise<void> {
+  await tx.query('SET LOCAL statement_timeout = 0');
 }

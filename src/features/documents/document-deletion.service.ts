@@ -53,17 +53,25 @@ export class DocumentDeletionService {
    * @returns how many; none are left where these are less than `limit`
    */
   async deleteExpired(days: number, limit: number): Promise<number> {
-    const { found, keys } = await this.database.run(async tx => {
-      const expired = await this.documents.listExpired(tx, days, limit);
-      const all: string[] = [];
-      for (const kbId of new Set(expired.map(document => document.kbId))) {
-        const ids = expired.filter(document => document.kbId === kbId).map(({ id }) => id);
-        all.push(...(await this.remove(tx, kbId, ids, { retention_days: days })).keys);
-      }
-      return { found: expired.length, keys: all };
-    });
-    await this.deleteOriginals(keys);
-    return found;
+    const found = await this.database.run(tx => this.documents.listExpired(tx, { days, limit }));
+    // A transaction each: two knowledge bases in one would be locked in another order than uploads lock them.
+    for (const kbId of new Set(found.map(document => document.kbId))) {
+      const ids = found.filter(document => document.kbId === kbId).map(({ id }) => id);
+      const { keys } = await this.database.run(async tx => {
+        await this.documents.lockMany(tx, kbId, ids);
+        // Once more, now that nobody can give them newer content.
+        const expired = await this.documents.listExpired(tx, { days, limit, ids });
+        const details = { retention_days: days };
+        return this.remove(
+          tx,
+          kbId,
+          expired.map(({ id }) => id),
+          details,
+        );
+      });
+      await this.deleteOriginals(keys);
+    }
+    return found.length;
   }
 
   private async remove(

@@ -15,6 +15,7 @@ import { type Document, newStorageKey } from './document.entity.js';
 import type { Acl } from './documents.dto.js';
 import { DocumentsRepository } from './documents.repository.js';
 import { IngestionCalls } from './ingestion-calls.service.js';
+import { StagingRepository } from './staging.repository.js';
 
 /** Content that has arrived. */
 export interface NewFile {
@@ -82,6 +83,7 @@ export class DocumentVersionsService {
     private readonly audit: AuditService,
     private readonly storage: FileStorage,
     private readonly calls: IngestionCalls,
+    private readonly staging: StagingRepository,
   ) {}
 
   /**
@@ -103,7 +105,7 @@ export class DocumentVersionsService {
       const { document, superfluous } = await this.database.run(tx =>
         this.put(tx, kb, { ...content, key }, description),
       );
-      await this.deleteAll(superfluous);
+      await this.storage.forget(superfluous);
       return document;
     } catch (error) {
       await this.deleteRefused(key, error);
@@ -121,7 +123,7 @@ export class DocumentVersionsService {
       if (description.acl) await this.access.lockReaders(tx, description.acl);
       return (await this.requestKnown(tx, kb, description)) ?? this.requestNew(tx, kb, description);
     });
-    await this.deleteAll(superfluous);
+    await this.storage.forget(superfluous);
     return document;
   }
 
@@ -189,13 +191,24 @@ export class DocumentVersionsService {
     await this.knowledgeBases.lock(tx, document.kbId);
     const superfluous = await this.versions.deleteOthers(tx, document.id, [indexed.version]);
     await this.documents.restore(tx, document.id, indexed);
+    await this.staging.discard(tx, document.id);
     await this.countResized(tx, document, indexed.sizeBytes);
     return superfluous;
   }
 
-  /** After the commit that has made them superfluous. */
-  async deleteAll(keys: readonly string[]): Promise<void> {
-    await this.storage.forget(keys);
+  /**
+   * Has what is searchable of a document ingested again, in the place of newer content that cannot be read.
+   *
+   * @returns as `giveUpNewer`; null also where nothing is newer
+   */
+  async fallBack(tx: Tx, kbId: string, id: string): Promise<string[] | null> {
+    const document = await this.documents.find(tx, kbId, id);
+    if (!document || document.indexedVersion === document.version) return null;
+    const superfluous = await this.giveUpNewer(tx, document);
+    if (!superfluous) return null;
+    await this.documents.requeue(tx, id, document.tokenId);
+    this.calls.afterCommit(tx);
+    return superfluous;
   }
 
   /** After another fault nobody knows whether the commit went through: the sweep finds out. */
@@ -223,7 +236,7 @@ export class DocumentVersionsService {
       fileName: content.fileName,
     });
     if (!document) {
-      const same = await this.documents.findByContent(tx, kb.id, sha256);
+      const same = await this.documents.lockByContent(tx, kb.id, sha256);
       if (same) return this.again(tx, same, content.key, description);
       // Somebody else has brought the same source in just now.
       const quicker = await this.lockKnown(tx, kb, sourceId);
@@ -313,6 +326,7 @@ export class DocumentVersionsService {
     }
     // One that waits to be fetched, or is being, need not be asked for twice.
     await this.describe(tx, known, description);
+    if (description.jobId) await this.documents.update(tx, known.id, { jobId: description.jobId });
     if (known.status === 'failed' || known.status === 'cancelled') await this.retry(tx, known, description);
     return { document: await this.read(tx, known), superfluous: [] };
   }

@@ -50,15 +50,12 @@ export class DocumentsRepository {
 
   /** The version of what somebody calls `sourceId`; nobody else changes it until the transaction ends. */
   async lockBySource(tx: Tx, kbId: string, sourceId: string): Promise<Document | null> {
-    const rows: Array<{ id: string }> = await tx.query(
-      'SELECT id FROM documents WHERE kb_id = $1 AND source_id = $2 FOR UPDATE',
-      [kbId, sourceId],
-    );
-    return rows[0] ? this.find(tx, kbId, rows[0].id) : null;
+    return this.lockBy(tx, 'source_id', kbId, sourceId);
   }
 
-  findByContent(tx: Tx, kbId: string, contentSha256: string): Promise<Document | null> {
-    return tx.getRepository(Document).findOneBy({ kbId, contentSha256 });
+  /** Nobody else changes or deletes it until the transaction ends. */
+  async lockByContent(tx: Tx, kbId: string, contentSha256: string): Promise<Document | null> {
+    return this.lockBy(tx, 'content_sha256', kbId, contentSha256);
   }
 
   /** @returns false where the knowledge base holds this content or this source already */
@@ -77,7 +74,7 @@ export class DocumentsRepository {
   async update(
     tx: Tx,
     id: string,
-    changes: Pick<Partial<Document>, 'title' | 'metadata' | 'priority'>,
+    changes: Pick<Partial<Document>, 'title' | 'metadata' | 'priority' | 'jobId'>,
   ): Promise<void> {
     await tx.getRepository(Document).update({ id }, { ...changes, updatedAt: new Date() } as never);
   }
@@ -95,7 +92,7 @@ export class DocumentsRepository {
   async renew(tx: Tx, id: string, content: NewContent): Promise<void> {
     await tx.query(
       `UPDATE documents SET ${QUEUED}, version = $2, content_sha256 = $3, size_bytes = $4, mime_type = $5,
-              file_name = $6, source = $7, source_url = $8, token_id = $9, job_id = $10,
+              file_name = $6, source = $7, source_url = $8, token_id = $9, job_id = $10, priority = 0,
               canonical_url = CASE WHEN $7 = 'url' THEN canonical_url END
        WHERE id = $1`,
       [
@@ -210,19 +207,24 @@ export class DocumentsRepository {
 
   /**
    * Those whose newest content is older than so many days, the oldest first. What waits to be fetched again is not old.
+   *
+   * @param ids the only ones that are looked at
    */
-  listExpired(tx: Tx, days: number, limit: number): Promise<Array<{ id: string; kbId: string }>> {
+  listExpired(
+    tx: Tx,
+    { days, limit, ids = null }: { days: number; limit: number; ids?: readonly string[] | null },
+  ): Promise<Array<{ id: string; kbId: string }>> {
     return tx.query(
       `SELECT id, kb_id AS "kbId" FROM (
          SELECT d.id, d.kb_id, coalesce(max(v.created_at), d.created_at) AS content_at
          FROM documents d LEFT JOIN document_versions v ON v.document_id = d.id
-         WHERE d.created_at < now() - make_interval(days => $1)
+         WHERE d.created_at < now() - make_interval(days => $1) AND ($3::uuid[] IS NULL OR d.id = ANY ($3::uuid[]))
            AND NOT (d.content_sha256 IS NULL AND d.status IN ('queued', 'processing'))
          GROUP BY d.id
        ) AS dated
        WHERE content_at < now() - make_interval(days => $1)
        ORDER BY content_at, id LIMIT $2`,
-      [days, limit],
+      [days, limit, ids],
     );
   }
 
@@ -244,5 +246,19 @@ export class DocumentsRepository {
       .limit(query.page_size)
       .getManyAndCount();
     return { items, total };
+  }
+
+  private async lockBy(
+    tx: Tx,
+    column: 'source_id' | 'content_sha256',
+    kbId: string,
+    value: string,
+  ): Promise<Document | null> {
+    const rows: Array<{ id: string }> = await tx.query(
+      `SELECT id FROM documents WHERE kb_id = $1 AND ${column} = $2 FOR UPDATE`,
+      [kbId, value],
+    );
+    // Read apart: whoever has waited for the lock sees what it waited for.
+    return rows[0] ? this.find(tx, kbId, rows[0].id) : null;
   }
 }

@@ -6,6 +6,7 @@ import type { Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
 import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import { Problem } from '../../foundation/http/problem.js';
+import { FileStorage } from '../../foundation/storage/file-storage.js';
 import type { KnowledgeBase } from '../knowledge-bases/knowledge-base.entity.js';
 import { KnowledgeBasesService } from '../knowledge-bases/knowledge-bases.service.js';
 import { type Chunk, ChunksRepository } from './chunks.repository.js';
@@ -30,6 +31,7 @@ export class DocumentsService {
     private readonly staging: StagingRepository,
     private readonly audit: AuditService,
     private readonly calls: IngestionCalls,
+    private readonly storage: FileStorage,
   ) {}
 
   list(kbReference: string, query: ListDocuments): Promise<Page<Document>> {
@@ -85,7 +87,7 @@ export class DocumentsService {
       const { kb } = await this.require(tx, kbReference, id);
       return this.stop(tx, kb.id, id);
     });
-    await this.versionsService.deleteAll(superfluous);
+    await this.storage.forget(superfluous);
     return document;
   }
 
@@ -100,7 +102,7 @@ export class DocumentsService {
           if (error instanceof Problem) return { superfluous: [] };
           throw error;
         });
-      await this.versionsService.deleteAll(superfluous);
+      await this.storage.forget(superfluous);
     }
   }
 

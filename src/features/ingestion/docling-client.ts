@@ -123,13 +123,18 @@ export class DoclingClient {
     mostBytes: number,
     signal: AbortSignal,
   ): Promise<T> {
-    const { text } = await this.service.send({
+    const { status, text } = await this.service.send({
       method: 'GET',
       path,
       timeout: POLL_TIMEOUT,
       mostBytes,
+      accept: [404],
       signal,
     });
+    // It keeps tasks in memory: after a restart it knows none of them.
+    if (status === 404) {
+      throw new ModelError('model_unavailable', 'The Docling service has forgotten its task.', true);
+    }
     return this.parse(text, schema);
   }
 

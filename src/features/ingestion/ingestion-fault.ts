@@ -1,5 +1,5 @@
 import { ModelError } from '../../core/models/model.js';
-import { DocumentError } from '../../foundation/extraction/document-error.js';
+import { DOCUMENT_ERROR_CODES, DocumentError } from '../../foundation/extraction/document-error.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { FileDamagedError, FileMissingError } from '../../foundation/storage/file-storage.js';
 import { WebFault } from './web-fault.js';
@@ -23,6 +23,9 @@ export class EmbeddingModelChangedError extends Error {
     super('The knowledge base holds vectors of another embedding model; it has to be re-indexed as a whole.');
   }
 }
+
+/** Faults of a document itself, with which it fails again whatever is done around it. */
+export const OWN_FAULTS: readonly string[] = [...DOCUMENT_ERROR_CODES, 'content_missing', 'content_damaged'];
 
 const permanent = (code: string, message: string): IngestionFault => ({ code, message, passing: false });
 

@@ -191,12 +191,17 @@ export class IngestionRepository {
     );
   }
 
-  /** Gives a document back unharmed, as a worker does that shuts down. */
-  async release(tx: Tx, id: string, owner: string): Promise<boolean> {
+  /**
+   * Gives a document back unharmed, as a worker does that shuts down.
+   *
+   * @param delay seconds until it is offered again
+   */
+  async release(tx: Tx, id: string, owner: string, delay = 0): Promise<boolean> {
     return this.changeOwn(
       tx,
-      `status = 'queued', stage = NULL, progress = 0, lease_owner = NULL, lease_expires_at = NULL`,
-      [id, owner],
+      `status = 'queued', stage = NULL, progress = 0, run_after = now() + make_interval(secs => $3), lease_owner = NULL,
+       lease_expires_at = NULL`,
+      [id, owner, delay],
     );
   }
 

@@ -80,12 +80,12 @@ function createParts() {
       }),
       fetch: vi.fn(),
     },
+    documentVersions: { fallBack: vi.fn(async () => null as string[] | null) },
     versions: { deleteOthers: vi.fn(async () => ['an old key']) },
     knowledgeBases: { fixEmbeddingModel: vi.fn(async () => true) },
-    reindexing: { swapIfComplete: vi.fn(async () => undefined) },
+    reindexing: { swapIfComplete: vi.fn(async () => undefined), reweigh: vi.fn(async () => undefined) },
     chunks: {
       swapIn: vi.fn(async () => ({ reweighNeeded: false })),
-      reweigh: vi.fn(async () => undefined),
     },
     storage: { forget: vi.fn(async () => outside(undefined)) },
     model: { name: 'a model', embedDocuments: vi.fn((texts: string[]) => outside(texts.map(() => [1, 0]))) },
@@ -133,6 +133,7 @@ beforeEach(() => {
     credits,
     { publish: parts.publish },
     parts.calls,
+    parts.documentVersions,
   ];
   service = new IngestionService(
     ...(dependencies as unknown as ConstructorParameters<typeof IngestionService>),
@@ -206,16 +207,10 @@ describe('an ingestion that goes well', () => {
 
   it('weighs a large knowledge base anew where the store asks for it, after the store', async () => {
     await ingest();
-    expect(parts.chunks.reweigh).not.toHaveBeenCalled();
+    expect(parts.reindexing.reweigh).not.toHaveBeenCalled();
     parts.chunks.swapIn.mockResolvedValueOnce({ reweighNeeded: true });
     await ingest();
-    expect(parts.chunks.reweigh).toHaveBeenCalledExactlyOnceWith(expect.anything(), 'kb');
-    // The document is searchable by then.
-    parts.chunks.swapIn.mockResolvedValueOnce({ reweighNeeded: true });
-    parts.chunks.reweigh.mockRejectedValueOnce(new Error('the database is away'));
-    await ingest();
-    expect(parts.ended).toHaveBeenLastCalledWith('success');
-    expect(parts.repository.retryLater).not.toHaveBeenCalled();
+    expect(parts.reindexing.reweigh).toHaveBeenCalledExactlyOnceWith('kb');
   });
 
   it('is told, in the transaction that stores it', async () => {
@@ -300,7 +295,8 @@ describe('nothing is written', () => {
     parts.repository.lockOwn.mockResolvedValue(null);
     await ingest();
     expectNothingWritten();
-    expect(parts.paid).not.toHaveBeenCalled();
+    // Whoever has it by now finds it staged.
+    expect(parts.paid).toHaveBeenCalledTimes(1);
   });
 });
 
@@ -425,12 +421,19 @@ describe('an ingestion that fails', () => {
   it('is tried again where another process has a model already that ours has not', async () => {
     claim({ embeddingModel: 'a model', reindexingTo: 'another model' });
     await ingest();
-    expect(parts.repository.retryLater).toHaveBeenCalledTimes(1);
+    expect(parts.repository.release).toHaveBeenCalledExactlyOnceWith(
+      expect.anything(),
+      'd',
+      expect.any(String),
+      10,
+    );
+    expect(parts.calls.later).toHaveBeenCalledExactlyOnceWith(10_000);
+    expect(parts.repository.retryLater).not.toHaveBeenCalled();
     expect(parts.model.embedDocuments).not.toHaveBeenCalled();
   });
 
-  it('for good after the fourth attempt, and keeps what is staged', async () => {
-    claim({ attempts: 3 });
+  it('for good after the tenth attempt, and keeps what is staged', async () => {
+    claim({ attempts: 9 });
     parts.model.embedDocuments.mockRejectedValue(modelError(true));
     await ingest();
     expect(parts.repository.retryLater).not.toHaveBeenCalled();

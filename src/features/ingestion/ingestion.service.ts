@@ -16,6 +16,7 @@ import { Problem } from '../../foundation/http/problem.js';
 import { FileStorage } from '../../foundation/storage/file-storage.js';
 import { ChunksRepository } from '../documents/chunks.repository.js';
 import { DocumentVersionsRepository } from '../documents/document-versions.repository.js';
+import { DocumentVersionsService } from '../documents/document-versions.service.js';
 import { DocumentsRepository } from '../documents/documents.repository.js';
 import { IngestionCalls } from '../documents/ingestion-calls.service.js';
 import { type Checkpoint, StagingRepository } from '../documents/staging.repository.js';
@@ -23,7 +24,7 @@ import { KnowledgeBasesRepository } from '../knowledge-bases/knowledge-bases.rep
 import { DocumentLease, LeaseLostError } from './document-lease.js';
 import { DocumentReading } from './document-reading.service.js';
 import { DocumentStaging } from './document-staging.service.js';
-import { EmbeddingModelChangedError, faultOf } from './ingestion-fault.js';
+import { EmbeddingModelChangedError, OWN_FAULTS, faultOf } from './ingestion-fault.js';
 import {
   type ClaimedDocument,
   IngestionRepository,
@@ -32,8 +33,10 @@ import {
 } from './ingestion.repository.js';
 import { KbReindexing } from './kb-reindexing.service.js';
 
-/** Attempts that end with a passing fault. */
-const MOST_ATTEMPTS = 4;
+/** Attempts that end with a passing fault, in the course of some twenty minutes: servers are restarted, and come back. */
+const MOST_ATTEMPTS = 10;
+/** Seconds until a document is offered again that this process cannot do, and another perhaps can. */
+const ANOTHER_WORKER = 10;
 /** Deaths of the process while it worked on this document; more than bad luck explains. */
 const MOST_INTERRUPTIONS = 25;
 /** Chunks that take long enough to be stored for somebody to see that stage. */
@@ -75,6 +78,7 @@ export class IngestionService {
     private readonly credits: CreditsService,
     private readonly events: EventsService,
     private readonly calls: IngestionCalls,
+    private readonly documentVersions: DocumentVersionsService,
   ) {}
 
   /** Ingests a document, if it still waits for it. Faults end up in the document's row, not here. */
@@ -231,17 +235,8 @@ export class IngestionService {
     const { chunkCount } = checkpoint;
     if (!stored) return { outcome: 'staged', chunkCount };
     await this.storage.forget(stored.superfluous);
-    if (stored.reweighNeeded) await this.reweigh(document.kbId);
+    if (stored.reweighNeeded) await this.reindexing.reweigh(document.kbId);
     return { outcome: 'ingested', chunkCount };
-  }
-
-  /** Of a large knowledge base, apart from the store: the document is searchable already, whatever comes of this. */
-  private async reweigh(kbId: string): Promise<void> {
-    try {
-      await this.database.run(tx => this.chunks.reweigh(tx, kbId));
-    } catch (error) {
-      this.logger.warn(`A knowledge base was not weighed anew: ${(error as Error).message}`);
-    }
   }
 
   /** What the tenant did not do itself, and may wait for. */
@@ -268,6 +263,11 @@ export class IngestionService {
     }
     const fault = faultOf(error);
     const { code, message } = fault;
+    if (error instanceof EmbeddingModelChangedError && fault.passing) {
+      await this.database.run(tx => this.repository.release(tx, document.id, owner, ANOTHER_WORKER));
+      this.calls.later(ANOTHER_WORKER * 1000);
+      return;
+    }
     const attempt = document.attempts + 1;
     if (fault.passing && attempt < MOST_ATTEMPTS) {
       const delay = Math.max(2 ** attempt, fault.retryAfter ?? 0);
@@ -278,19 +278,32 @@ export class IngestionService {
       if (!kept) return;
       this.calls.later(delay * 1000);
     } else {
-      const kept = await this.database.run(async tx => {
-        if (!(await this.repository.fail(tx, document.id, owner, code, message))) return false;
+      const superfluous = await this.database.run(async tx => {
+        if (!(await this.repository.fail(tx, document.id, owner, code, message))) return null;
+        this.tell(tx, document, 'document.failed', { error: { code, message } });
+        // Its vectors are to be swapped out: of what is searchable others are made.
+        if (document.reindexingTo !== null && OWN_FAULTS.includes(code)) {
+          const newer = await this.documentVersions.fallBack(tx, document.kbId, document.id);
+          if (newer) return newer;
+        }
         // What was paid for stays: whoever asks again after a fault that has passed, or with new credits, goes on from there.
         if (!fault.passing && !(error instanceof Problem))
           await this.stagingRepository.discard(tx, document.id);
-        this.tell(tx, document, 'document.failed', { error: { code, message } });
-        return true;
+        return [];
       });
-      if (!kept) return;
+      if (!superfluous) return;
+      await this.storage.forget(superfluous);
       meter.end('failure');
     }
     if (code === 'internal_error') this.logger.error(error);
-    else this.logger.warn(`Document ${document.id} was not ingested: ${message}`);
+    else
+      this.logger.warn({
+        msg: 'Document not ingested',
+        document_id: document.id,
+        code,
+        reason: message,
+        ...causeOf(error),
+      });
   }
 }
 
@@ -305,8 +318,13 @@ function requireModel(
   if (wanted !== model) throw new EmbeddingModelChangedError(reindexingTo !== null);
 }
 
+/** Where a parser has stumbled: the row tells the tenant of a damaged file, which it may not be. */
+const causeOf = (error: unknown): { cause?: unknown } =>
+  error instanceof DocumentError && error.cause !== undefined ? { cause: error.cause } : {};
+
+/** Also where somebody else has the document by now, and goes on from there. */
 const keepsWhatIsStaged = (error: unknown, lease: DocumentLease): boolean =>
-  !(error instanceof LeaseLostError) && (lease.signal.aborted || faultOf(error).passing);
+  error instanceof LeaseLostError || lease.signal.aborted || faultOf(error).passing;
 
 const splitOptions = (config: ReturnType<typeof effectiveConfig>): Required<SplitOptions> => ({
   chunkSize: config.chunk_size,

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { Tx } from '../../foundation/database/transaction.js';
+import { OWN_FAULTS } from './ingestion-fault.js';
 
 /** A knowledge base whose documents may all be staged for another embedding model. */
 export interface ReindexingKb {
@@ -26,6 +27,13 @@ const unfinished = (kb: string) => `
              AND d.stage IS NULL)
    OR EXISTS (SELECT FROM documents d WHERE d.tenant_id = ${kb}.tenant_id AND d.kb_id = ${kb}.id
                 AND d.status = 'processing'))`;
+/**
+ * Documents that have failed for another reason than their own content, and are searchable as they were. Without credits,
+ * or with a wrong key for the model, nothing searchable may be swapped for nothing.
+ */
+const WRONGLY_FAILED = `
+  EXISTS (SELECT FROM documents d WHERE d.tenant_id = kb.tenant_id AND d.kb_id = kb.id AND d.status = 'failed'
+            AND d.chunk_count > 0 AND d.error_code <> ALL ('{${OWN_FAULTS.join(',')}}'::text[]))`;
 
 /** The ingestion of knowledge bases as a whole. */
 @Injectable()
@@ -84,7 +92,7 @@ export class KbIngestionRepository {
     return { documents, reindexingTo: kb?.reindexingTo ?? null };
   }
 
-  /** Those that wait for nothing but to be swapped, of all tenants. In a transaction of the platform. */
+  /** Those that may wait for nothing but to be swapped, of all tenants. In a transaction of the platform. */
   listComplete(tx: Tx): Promise<ReindexingKb[]> {
     return tx.query(
       `SELECT kb.id AS "kbId", kb.tenant_id AS "tenantId" FROM knowledge_bases kb
@@ -97,7 +105,7 @@ export class KbIngestionRepository {
   async completeFor(tx: Tx, kbId: string): Promise<string | null> {
     const rows: Array<{ reindexingTo: string }> = await tx.query(
       `SELECT reindexing_to AS "reindexingTo" FROM knowledge_bases kb
-       WHERE id = $1 AND reindexing_to IS NOT NULL AND NOT ${unfinished('kb')}`,
+       WHERE id = $1 AND reindexing_to IS NOT NULL AND NOT ${unfinished('kb')} AND NOT ${WRONGLY_FAILED}`,
       [kbId],
     );
     return rows[0]?.reindexingTo ?? null;
@@ -119,7 +127,7 @@ export class KbIngestionRepository {
    * more. To be called after the chunks were swapped.
    *
    * @param parked ids of those that were staged
-   * @returns keys of originals that nothing is searchable of any more, to be deleted after the commit
+   * @returns keys of originals that newer ones have taken the place of, to be deleted after the commit
    */
   async finishAll(tx: Tx, kbId: string, model: string, parked: readonly string[]): Promise<string[]> {
     await tx.query(
@@ -140,9 +148,9 @@ export class KbIngestionRepository {
     );
     const [rows]: [Array<{ storageKey: string }>] = await tx.query(
       `DELETE FROM document_versions v USING documents d
-       WHERE d.id = v.document_id AND d.kb_id = $1 AND v.version < d.version
+       WHERE d.id = v.document_id AND d.kb_id = $1 AND v.version < d.version AND d.id = ANY ($2::uuid[])
        RETURNING v.storage_key AS "storageKey"`,
-      [kbId],
+      [kbId, parked],
     );
     await tx.query('DELETE FROM ingestions WHERE document_id = ANY ($1::uuid[])', [parked]);
     await tx.query(

@@ -87,7 +87,16 @@ export class KbReindexing implements OnModuleInit {
     const { model, documents } = swapped;
     this.logger.log({ msg: 'Knowledge base re-indexed', kb_id: kbId, embedding_model: model, documents });
     await this.storage.forget(swapped.superfluous);
-    if (swapped.reweighNeeded) await this.database.run(tx => this.chunks.reweigh(tx, kbId));
+    if (swapped.reweighNeeded) await this.reweigh(kbId);
+  }
+
+  /** Of a large knowledge base, apart from the store: everything is searchable already, whatever comes of this. */
+  async reweigh(kbId: string): Promise<void> {
+    try {
+      await this.database.run(tx => this.chunks.reweigh(tx, kbId));
+    } catch (error) {
+      this.logger.warn(`A knowledge base was not weighed anew: ${(error as Error).message}`);
+    }
   }
 
   /** As the system: whoever asked for it need not see every document. */
