@@ -18,8 +18,8 @@ export const INGEST_USAGE = `  ingest DIR          Brings the files of a folder 
     --metadata JSON           an object, for every file
     --concurrency N           files that are sent at a time, 1 to 32 [4]
     --url URL                 a running server; where it is missing, this process opens the database itself
-    --token TOKEN             for that server, with kb:read, document:create and document:read; a file costs one of its
-                              requests a minute
+    --token TOKEN             for that server, with kb:read, document:create, document:read, and document:update for
+                              changed files; a file costs one of its requests a minute
     --token-file FILE         the same, out of a file: what is typed, others on this machine can see
 `;
 

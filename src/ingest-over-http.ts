@@ -121,9 +121,9 @@ export class IngestOverHttp implements IngestTarget {
     const document = status === 202 ? firstOf(answer) : null;
     if (document) return document;
     const { code = `http_${status}`, detail, document_id: documentId = null } = problemOf(answer);
-    // The rest of the files would meet the same.
-    if (status === 401 || status === 404 || (status === 403 && code !== 'quota_exceeded'))
-      throw this.faultOf(answer);
+    // The rest of the files would meet the same; but not everybody who may add a document may change one.
+    const forbidden = status === 403 && code !== 'quota_exceeded' && !detail?.includes('document:update');
+    if (status === 401 || status === 404 || forbidden) throw this.faultOf(answer);
     throw new FileRefused(code, detail ?? `The server answered with the status ${status}.`, documentId);
   }
 

@@ -17,7 +17,7 @@ describe('without models of one’s own', () => {
     (await expectStatus(200, app.admin.post(`${kb}/search`, body))).body.passages as any[];
 
   beforeAll(async () => {
-    app = await startTestApplication();
+    app = await startTestApplication({ EMBEDDING_BASE_URL: '' });
     await app.createTenant('cycles');
     for (const [name, text] of Object.entries(FACTS)) {
       const metadata = { topic: name, tags: [name, 'all'] };

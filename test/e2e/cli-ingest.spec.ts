@@ -139,9 +139,22 @@ describe('enclave ingest', () => {
     expect(same).toHaveLength(1);
   });
 
+  it('goes on where a file may be added, but not changed', async () => {
+    const scopes = ['kb:read', 'document:read', 'document:create'];
+    const adding = (await issueToken(app, app.admin, 'acme', { scopes })).secret;
+    await expectStatus(201, app.admin.post('/tenants/acme/kbs', { name: 'shelf' }));
+    const ingest = () => run('--tenant=acme', '--kb=shelf', '--url', url(), '--token', adding);
+    write({ 'added/1.md': 'The first file that is added.' });
+    expect((await ingest()).counts).toMatchObject({ files: 1, ready: 1 });
+    write({ 'added/1.md': 'The first file, which has changed.', 'added/2.md': 'The second file.' });
+    const { code, counts, failed } = await ingest();
+    expect({ code, counts }).toMatchObject({ code: 1, counts: { files: 2, ready: 1, failed: 1 } });
+    expect(failed).toEqual([expect.stringMatching(/^failed: added\/1\.md: \w+: .*document:update/)]);
+  });
+
   it('stops cleanly at Ctrl-C, and goes on where it was', async () => {
     write(
-      Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`${index}.md`, `Text number ${index}.`])),
+      Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`${index}.md`, `Text number ${index}.`])),
     );
     const options = ['--tenant=acme', '--kb=docs', '--url', url(), '--token', token, '--concurrency=1'];
     const listeners = process.listenerCount('SIGINT');
@@ -156,9 +169,9 @@ describe('enclave ingest', () => {
     expect(stopped.notes.join('\n')).toContain('run the same command again');
     expect(process.listenerCount('SIGINT')).toBe(listeners);
     const again = await run(...options);
-    expect(again).toMatchObject({ code: 0, counts: { files: 30, failed: 0 } });
+    expect(again).toMatchObject({ code: 0, counts: { files: 100, failed: 0 } });
     const made = (await documents('docs')).filter(({ source_id }) => /^\d+\.md$/.test(source_id));
-    expect(made.map(({ version }) => version)).toEqual(Array.from({ length: 30 }, () => 1));
+    expect(made.map(({ version }) => version)).toEqual(Array.from({ length: 100 }, () => 1));
   });
 
   it('goes on through what passes', async () => {

@@ -265,6 +265,14 @@ describe('what stands in the way', () => {
     expect(JSON.stringify(document.error)).not.toContain('169.254');
   });
 
+  it('redirects to an address that is too long', async () => {
+    const location = `/${'a'.repeat(2000)}`;
+    web.pages.set('/long', (_, response) => response.writeHead(302, { location }).end());
+    web.pages.set(location, htmlPage('Too far', 'Nobody asks for this page.'));
+    expect(await fetched('/long')).toMatchObject({ status: 'failed', error: { code: 'address_refused' } });
+    expect(web.requests).not.toContain(location);
+  });
+
   it('redirects without an end', async () => {
     web.pages.set('/round', (_, response) => response.writeHead(302, { location: '/round' }).end());
     expect(await fetched('/round')).toMatchObject({ status: 'failed', error: { code: 'fetch_failed' } });

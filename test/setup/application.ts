@@ -4,6 +4,7 @@ import type { ProcessRole } from '../../src/app.module.js';
 import { type Application, startApplication } from '../../src/application.js';
 import { type Env, parseEnv } from '../../src/foundation/config/env.js';
 import { Client } from './client.js';
+import { startModelServer } from './model-server.js';
 import { SERVER, TEST_SECRET, createTestDatabase } from './database.js';
 
 export const ADMIN = { email: 'admin@enclave.test', password: 'the admin of all the tests' };
@@ -44,8 +45,10 @@ export async function startTestApplication(
   role: ProcessRole = { http: true, jobs: true },
 ): Promise<TestApplication> {
   const database = await createTestDatabase();
+  // Loading the bundled model takes longer than most tests; those that are about it say `EMBEDDING_BASE_URL: ''`.
+  const model = settings['EMBEDDING_BASE_URL'] === undefined ? await startModelServer() : null;
   if (SERVER) await flushRedis(database.env['REDIS_URL'] as string);
-  const base = {
+  const base: Record<string, string> = {
     PORT: '0',
     JWT_SECRET: TEST_SECRET,
     ENCRYPTION_KEY: TEST_SECRET,
@@ -56,9 +59,11 @@ export async function startTestApplication(
     RATE_LIMIT_PER_ADDRESS_PER_MINUTE: '10000000',
     DEFAULT_PLAN_TIER: 'enterprise',
     LOG_LEVEL: 'fatal',
+    ...(model && { EMBEDDING_BASE_URL: model.url, EMBEDDING_MODEL: 'stub' }),
     ...database.env,
     ...settings,
   };
+  if (base['EMBEDDING_BASE_URL'] === '') delete base['EMBEDDING_BASE_URL'];
   let env = parseEnv(base);
   let application = await startApplication(env, role);
   const others: Application[] = [];
@@ -143,6 +148,7 @@ export async function startTestApplication(
     async close() {
       await Promise.all(others.map(other => other.close()));
       await application.close();
+      await model?.close();
       await database.drop();
     },
   };
