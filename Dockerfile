@@ -1,4 +1,6 @@
 FROM node:22-bookworm-slim AS build
+# true: with the package that runs embedding models in ONNX format (EMBEDDING_ONNX_PATH), which takes 470 MB.
+ARG WITH_ONNX=false
 WORKDIR /app
 # Git hooks have no place in an image.
 ENV HUSKY=0
@@ -11,7 +13,8 @@ RUN npm install
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY migrations migrations
 COPY src src
-RUN npm run build && npm prune --omit=dev
+RUN npm run build && npm prune --omit=dev \
+  && if [ "$WITH_ONNX" = true ]; then npm install --no-save --ignore-scripts --omit=dev @huggingface/transformers@4.3.1; fi
 
 FROM node:22-bookworm-slim
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 DATA_DIR=/data

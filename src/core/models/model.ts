@@ -1,3 +1,5 @@
+import type { BaseChatModel } from '@langchain/core/language_models/chat_models';
+
 /** Options of a call that the caller may give up. */
 export interface CallOptions {
   /** Aborted: work that still waits is dropped, work under way is left to itself, the call rejects with the reason. */
@@ -11,7 +13,7 @@ export interface EmbedDocumentsOptions extends CallOptions {
 
 /** Turns text into vectors of unit length, all of one dimension. */
 export interface EmbeddingModel {
-  /** `bundled/universal-sentence-encoder-lite`, or the endpoint's model name. */
+  /** Of its vectors: `bundled/universal-sentence-encoder-lite`, `onnx/…`, or the model's name at its provider. */
   readonly name: string;
   /** Share of the vector leg in the fused score (0-1); the lexical leg has the rest. */
   readonly fusionWeight: number;
@@ -39,6 +41,8 @@ export interface VisualMessage {
 
 export interface ChatCompletion {
   text: string;
+  /** Name of the model that answered: where one fails, it may be another than was asked first. */
+  model: string;
   /** Tokens; 0 where the server does not count them. */
   promptTokens: number;
   /** Tokens; 0 where the server does not count them. */
@@ -46,18 +50,55 @@ export interface ChatCompletion {
 }
 
 export interface ChatOptions extends CallOptions {
-  /** Another model of the same endpoint [its own]. */
-  model?: string;
   /** 0-2. Without it the server's own default applies. */
   temperature?: number;
   /** Longest answer, in tokens. Without it the server's own default applies. */
   maxTokens?: number;
+  /** Whether the answer must be a JSON object; models that cannot be told are asked for it by the prompt alone [false]. */
+  json?: boolean;
+  /** Is told which model answers, before the first piece of a streamed answer: it may be another than was asked first. */
+  onModel?: (name: string) => void;
+}
+
+/** A model as langchain knows it. */
+export interface LangchainModel {
+  /** As it is shown and priced. */
+  name: string;
+  model: BaseChatModel;
 }
 
 export interface ChatModel {
+  /** As it is shown and priced. */
   readonly name: string;
-  /** @throws ModelError */
-  complete(messages: ChatMessage[], options: ChatOptions): Promise<ChatCompletion>;
+  /** Tokens that prompt and answer may have together; 8192 where nothing is known. */
+  readonly contextTokens: number;
+  /** @throws ModelError, or the signal's reason */
+  complete(messages: readonly ChatMessage[], options: ChatOptions): Promise<ChatCompletion>;
+  /**
+   * The answer piece by piece, as it comes; returns the whole. The model is asked no further as soon as the signal aborts
+   * or the generator is closed. What was given before an error stays given: another model is only asked where nothing was.
+   *
+   * @throws ModelError, or the signal's reason
+   */
+  stream(messages: readonly ChatMessage[], options: ChatOptions): AsyncGenerator<string, ChatCompletion>;
+  /**
+   * Langchain's own models, for agents: under the same limits of time, tried again and checked alike. What they throw becomes
+   * a ModelError by `toModelError`. How much one says is bounded by whoever reads it (`AnswerBounds`).
+   *
+   * @returns at least one, in the order in which they are to be asked; those that are known to fail stand last
+   */
+  langchain(options: ChatOptions): Promise<LangchainModel[]>;
+}
+
+/** Says how well texts answer a question. */
+export interface RerankModel {
+  /** As it is shown and priced. */
+  readonly name: string;
+  /**
+   * @returns how relevant each is, 0-1, in the order of the documents
+   * @throws ModelError, or the signal's reason
+   */
+  rerank(query: string, documents: readonly string[], options: CallOptions): Promise<number[]>;
 }
 
 /** A picture as its bytes. */
@@ -117,14 +158,25 @@ export type ModelErrorCode = 'model_unavailable' | 'model_rejected' | 'model_tim
 /** A model that did not do its work. The message names neither credentials nor what the server answered. */
 export class ModelError extends Error {
   override readonly name = 'ModelError';
+  /** Seconds that the server asks to be left alone; null where it says nothing. */
+  readonly retryAfter: number | null;
+  /** Whether it is there, and only had too many requests. */
+  readonly limited: boolean;
 
   constructor(
     readonly code: ModelErrorCode,
     message: string,
     /** Whether the same call may succeed later. */
     readonly retryable: boolean,
-    options?: ErrorOptions,
+    { retryAfter = null, limited = false, ...options }: ModelErrorOptions = {},
   ) {
     super(message, options);
+    this.retryAfter = retryAfter;
+    this.limited = limited;
   }
+}
+
+interface ModelErrorOptions extends ErrorOptions {
+  retryAfter?: number | null;
+  limited?: boolean;
 }

@@ -26,6 +26,7 @@ describe('OpenAIChat', () => {
     const completion = await chat().complete(messages, {});
     expect(completion).toEqual({
       text: 'The Normans came from Normandy. [1]',
+      model: 'llama3:8b',
       promptTokens: 28,
       completionTokens: 9,
     });
@@ -49,6 +50,7 @@ describe('OpenAIChat', () => {
     server.failNext({ status: 200, body });
     await expect(chat({}, '').complete(messages, {})).resolves.toEqual({
       text: 'Yes.',
+      model: 'llama3:8b',
       promptTokens: 0,
       completionTokens: 0,
     });

@@ -1,9 +1,7 @@
 import type { ModelEndpoint } from '../../foundation/config/env.js';
-import { embedInBatches, unlessAborted } from './batches.js';
-import { Endpoint } from './endpoint.js';
-import type { CallOptions, EmbedDocumentsOptions, EmbeddingModel } from './model.js';
-import type { OpenAIEmbeddingClient } from './openai-embedding-client.js';
-import { unitVector } from './unit-vector.js';
+import { EndpointProbe } from './endpoint-probe.js';
+import { LangchainEmbedding } from './langchain-embedding.js';
+import { ModelTransport } from './model-transport.js';
 
 export interface OpenAIEmbeddingOptions {
   /** Texts a request. */
@@ -18,103 +16,36 @@ export interface OpenAIEmbeddingOptions {
   maxRetries?: number;
 }
 
-interface Clients {
-  questions: OpenAIEmbeddingClient;
-  documents: OpenAIEmbeddingClient;
-}
+/** Milliseconds of one attempt to embed a question, and a batch. */
+export const QUERY_TIMEOUT = 10_000;
+export const BATCH_TIMEOUT = 60_000;
 
-/** An embedding model behind `POST {baseUrl}/embeddings` of any OpenAI-compatible server, through langchain. */
-export class OpenAIEmbedding implements EmbeddingModel {
-  readonly name: string;
-  /** Neutral: nothing is known of the model until its fusion is calibrated on the installation's own questions. */
-  readonly fusionWeight = 0.5;
-
-  readonly #endpoint: Endpoint;
-  readonly #options: Required<OpenAIEmbeddingOptions>;
-  #clients: Promise<Clients> | null = null;
+/** The embedding model that the settings name, behind `POST {baseUrl}/embeddings` of any OpenAI-compatible server. */
+export class OpenAIEmbedding extends LangchainEmbedding {
+  readonly #probe: EndpointProbe;
 
   constructor(settings: ModelEndpoint, options: OpenAIEmbeddingOptions = {}) {
-    this.name = settings.model;
-    this.#endpoint = new Endpoint('embedding', settings);
-    this.#options = {
-      batchSize: 10,
-      concurrency: 4,
-      queryTimeout: 10_000,
-      batchTimeout: 60_000,
-      maxRetries: 2,
-      ...options,
-    };
-  }
-
-  async embedQuery(text: string, { signal }: CallOptions = {}): Promise<number[]> {
-    const { questions } = await this.#load();
-    return this.#endpoint.call(async () => {
-      const vector = await unlessAborted(() => questions.embedQuery(embeddable(text)), signal);
-      return this.#checked([vector])[0]!;
-    }, signal);
-  }
-
-  async embedDocuments(texts: string[], options: EmbedDocumentsOptions = {}): Promise<number[][]> {
-    const { documents } = await this.#load();
-    const { batchSize, concurrency } = this.#options;
-    let dimension: number | undefined;
-    return embedInBatches(
-      texts,
-      { batchSize, concurrency },
-      batch =>
-        this.#endpoint.call(async () => {
-          const vectors = this.#checked(await documents.embedDocuments(batch.map(embeddable)));
-          dimension ??= vectors[0]?.length;
-          if (vectors.some(vector => vector.length !== dimension)) {
-            throw this.#endpoint.malformed('gave vectors of different dimensions');
-          }
-          return vectors;
-        }, options.signal),
+    const { queryTimeout = QUERY_TIMEOUT, batchTimeout = BATCH_TIMEOUT, maxRetries } = options;
+    const subject = 'The embedding endpoint';
+    const questions = new ModelTransport(subject, { limits: { whole: queryTimeout }, maxRetries });
+    const documents = new ModelTransport(subject, { limits: { whole: batchTimeout }, maxRetries });
+    super(
+      {
+        provider: 'openai_compatible',
+        modelName: settings.model,
+        apiBase: settings.baseUrl,
+        apiKey: settings.apiKey,
+        contextTokens: null,
+        dimensions: null,
+        settings: {},
+      },
+      { questions, documents },
       options,
     );
+    this.#probe = new EndpointProbe(settings, questions, documents);
   }
 
-  async isUp(): Promise<boolean> {
-    return this.#endpoint.isUp();
+  isUp(): Promise<boolean> {
+    return this.#probe.isUp();
   }
-
-  async #load(): Promise<Clients> {
-    this.#clients ??= import('./openai-embedding-client.js').then(({ OpenAIEmbeddingClient }) => {
-      const { batchSize, concurrency, queryTimeout, batchTimeout, maxRetries } = this.#options;
-      const fields = {
-        maxRetries,
-        batchSize,
-        stripNewLines: false,
-        // The OpenAI client asks for base64 by default, which many compatible servers do not speak.
-        encodingFormat: 'float' as const,
-      };
-      return {
-        // A question never waits behind the batches of an ingestion, nor behind other questions.
-        questions: new OpenAIEmbeddingClient({
-          ...this.#endpoint.clientFields(queryTimeout),
-          ...fields,
-          maxConcurrency: Infinity,
-        }),
-        documents: new OpenAIEmbeddingClient({
-          ...this.#endpoint.clientFields(batchTimeout),
-          ...fields,
-          maxConcurrency: concurrency,
-        }),
-      };
-    });
-    return this.#clients;
-  }
-
-  #checked(vectors: number[][]): number[][] {
-    return vectors.map(vector => {
-      const unit = Array.isArray(vector) ? unitVector(vector) : null;
-      if (!unit) throw this.#endpoint.malformed('gave a vector that is empty, zero or not finite');
-      return unit;
-    });
-  }
-}
-
-/** OpenAI answers 400 to an empty text, and the whole batch fails with it. */
-function embeddable(text: string): string {
-  return text === '' ? ' ' : text;
 }

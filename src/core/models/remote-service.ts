@@ -1,6 +1,6 @@
-import { request } from 'undici';
 import { ModelError } from './model.js';
 import { beforeRetry, toModelError } from './model-fault.js';
+import { type Door, openDoor, readAtMost } from './model-transport.js';
 import type { MultipartBody } from './multipart-body.js';
 
 export interface ServiceRequest {
@@ -32,6 +32,7 @@ export class RemoteService {
     private readonly headers: Record<string, string>,
     /** Attempts after the first that failed for a passing reason. */
     private readonly maxRetries: number,
+    private readonly door: Door = openDoor,
   ) {}
 
   /** @throws ModelError, or the signal's reason */
@@ -76,21 +77,20 @@ export class RemoteService {
     let body: MultipartBody | undefined;
     try {
       body = await call.body?.();
-      const answer = await request(`${this.baseUrl.replace(/\/+$/, '')}${call.path}`, {
+      // The timer above is the limit: undici's own of five minutes are too short for an hour of speech.
+      const answer = await this.door({
+        url: `${this.baseUrl.replace(/\/+$/, '')}${call.path}`,
         method: call.method,
         headers: { ...this.headers, ...body?.headers },
         body: body?.content,
         signal: controller.signal,
-        // The timer above is the limit: undici's own of five minutes are too short for an hour of speech.
-        headersTimeout: 0,
-        bodyTimeout: 0,
       });
-      const { statusCode: status } = answer;
+      const { status } = answer;
       const content = await readAtMost(answer.body, call.mostBytes);
       if ((status < 200 || status > 299) && !call.accept?.includes(status)) {
         const headers = new Headers();
         const retryAfter = answer.headers['retry-after'];
-        if (typeof retryAfter === 'string') headers.set('retry-after', retryAfter);
+        if (retryAfter !== undefined) headers.set('retry-after', retryAfter);
         throw Object.assign(new Error('refused'), { status, headers });
       }
       return { status, text: content.toString('utf8') };
@@ -100,22 +100,6 @@ export class RemoteService {
       body?.content.destroy();
     }
   }
-}
-
-/**
- * A body, whole.
- *
- * @throws where it is larger than `mostBytes`; no more of it is read then
- */
-export async function readAtMost(body: AsyncIterable<Buffer>, mostBytes: number): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  let length = 0;
-  for await (const part of body) {
-    length += part.length;
-    if (length > mostBytes) throw new Error('The answer is too large.');
-    parts.push(part);
-  }
-  return Buffer.concat(parts, length);
 }
 
 /**

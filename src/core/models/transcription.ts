@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { z } from 'zod';
 import type { ModelEndpoint } from '../../foundation/config/env.js';
 import type { CallOptions, Recording, Transcript, TranscriptionModel } from './model.js';
+import type { Door } from './model-transport.js';
 import { multipartBody } from './multipart-body.js';
 import { RemoteService, timeFor } from './remote-service.js';
 import { paragraphsOf } from './transcript.js';
@@ -29,6 +30,9 @@ export interface OpenAITranscriptionOptions {
   timeout?: (sizeBytes: number) => number;
   /** Attempts after the first that failed for a passing reason. */
   maxRetries?: number;
+  /** Who fails, as a sentence begins. */
+  subject?: string;
+  door?: Door;
 }
 
 /** A speech model behind `POST {baseUrl}/audio/transcriptions` of any OpenAI-compatible server. */
@@ -42,15 +46,21 @@ export class OpenAITranscription implements TranscriptionModel {
 
   constructor(
     settings: ModelEndpoint,
-    { timeout = timeFor, maxRetries = 2 }: OpenAITranscriptionOptions = {},
+    {
+      timeout = timeFor,
+      maxRetries = 2,
+      subject = 'The transcription endpoint',
+      door,
+    }: OpenAITranscriptionOptions = {},
   ) {
     this.name = settings.model;
     this.#timeout = timeout;
     this.#service = new RemoteService(
-      'The transcription endpoint',
+      subject,
       settings.baseUrl,
       settings.apiKey ? { authorization: `Bearer ${settings.apiKey}` } : {},
       maxRetries,
+      door,
     );
   }
 

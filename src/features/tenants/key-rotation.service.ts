@@ -1,11 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import { BackgroundJobs } from '../../core/jobs/background-jobs.service.js';
+import { ModelKeys } from '../../core/models/model-keys.service.js';
 import { PlatformDatabase } from '../../core/tenancy/platform-database.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
-import { TenantVariablesService } from './tenant-variables.service.js';
+import { TenantVariablesService } from '../../core/variables/tenant-variables.service.js';
 import { TenantsRepository } from './tenants.repository.js';
 
 const TENANTS_AT_ONCE = 500;
+const MODEL_KEYS = 'keys of models';
 
 /** What else is sealed in the context's tenant. @returns how many values were sealed anew, and what no key opens */
 export type Reseal = () => Promise<{ count: number; lost: string[] }>;
@@ -30,8 +32,11 @@ export class KeyRotationService {
     private readonly database: PlatformDatabase,
     private readonly tenants: TenantsRepository,
     private readonly variables: TenantVariablesService,
+    private readonly modelKeys: ModelKeys,
     private readonly jobs: BackgroundJobs,
-  ) {}
+  ) {
+    this.include(MODEL_KEYS, () => this.modelKeys.reseal());
+  }
 
   /** For rooms above this one. To be called while the application starts. @param what in the plural */
   include(what: string, reseal: Reseal): void {
@@ -53,6 +58,9 @@ export class KeyRotationService {
         lost.push(...more.lost.map(name => `${name} of the tenant ${tenant.name}`));
       }
     }
+    const platform = await this.modelKeys.resealPlatform();
+    others[MODEL_KEYS] = (others[MODEL_KEYS] ?? 0) + platform.count;
+    lost.push(...platform.lost.map(name => `${name} of the platform`));
     const jobs = await this.jobs.resealPayloads();
     lost.push(...jobs.lost.map(id => `the job ${id}`));
     return { variables, jobs: jobs.count, others, lost };

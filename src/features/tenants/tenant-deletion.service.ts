@@ -18,8 +18,13 @@ import { TenantsRepository } from './tenants.repository.js';
 const DELETION_JOB = 'tenant-deletion';
 /** Tried for a week: a tenant that is half erased must not stay so because a disk was full for an hour. */
 const MOST_ATTEMPTS = 1000;
-/** Documents that one transaction removes, with all their chunks. */
+/** Documents that one transaction removes, with all their chunks, and how many these may be unless one has more. */
 const DOCUMENTS_AT_ONCE = 50;
+const CHUNKS_AT_ONCE = 5_000;
+/** Chats, with all their messages. */
+const CHATS_AT_ONCE = 200;
+/** Evaluations, with some thousand results each. */
+const EVALUATIONS_AT_ONCE = 2;
 
 interface DeletionPayload {
   tenant: CurrentTenant;
@@ -116,9 +121,21 @@ export class TenantDeletionService implements OnModuleInit {
     await this.inTenant(tenant, async () => {
       for (let removed = 0, count = -1; count !== 0; removed += count) {
         job.signal.throwIfAborted();
-        count = await this.tenantDatabase.run(tx => this.repository.deleteDocuments(tx, DOCUMENTS_AT_ONCE));
+        count = await this.tenantDatabase.run(tx =>
+          this.repository.deleteDocuments(tx, DOCUMENTS_AT_ONCE, CHUNKS_AT_ONCE),
+        );
         if (count > 0)
           await job.report('rows', 0.8 * Math.min(1, removed / Math.max(1, statistics.documentCount)));
+      }
+      for (let count = -1; count !== 0;) {
+        job.signal.throwIfAborted();
+        count = await this.tenantDatabase.run(tx => this.repository.deleteChats(tx, CHATS_AT_ONCE));
+      }
+      for (let count = -1; count !== 0;) {
+        job.signal.throwIfAborted();
+        count = await this.tenantDatabase.run(tx =>
+          this.repository.deleteEvaluations(tx, EVALUATIONS_AT_ONCE),
+        );
       }
       let more = true;
       while (more) {

@@ -12,21 +12,13 @@ import { TenantSettingsService } from './tenant-settings.service.js';
 import { TenantTemplatesController } from './tenant-templates.controller.js';
 import { TenantTemplatesRepository } from './tenant-templates.repository.js';
 import { TenantTemplatesService } from './tenant-templates.service.js';
-import { TenantVariablesController } from './tenant-variables.controller.js';
-import { TenantVariablesRepository } from './tenant-variables.repository.js';
-import { TenantVariablesService } from './tenant-variables.service.js';
 import { TenantsController } from './tenants.controller.js';
 import { TenantsRepository } from './tenants.repository.js';
 import { TenantsService } from './tenants.service.js';
 
 @Module({
   imports: [UsersModule, RolesModule, MembersModule],
-  controllers: [
-    TenantsController,
-    TenantSettingsController,
-    TenantVariablesController,
-    TenantTemplatesController,
-  ],
+  controllers: [TenantsController, TenantSettingsController, TenantTemplatesController],
   providers: [
     TenantsService,
     TenantCreationService,
@@ -34,13 +26,11 @@ import { TenantsService } from './tenants.service.js';
     TenantDeletionService,
     TenantTemplatesService,
     TenantSettingsService,
-    TenantVariablesService,
     KeyRotationService,
     TenantsRepository,
     TenantDeletionRepository,
     TenantTemplatesRepository,
-    TenantVariablesRepository,
   ],
-  exports: [TenantVariablesService, KeyRotationService],
+  exports: [KeyRotationService],
 })
 export class TenantsModule {}

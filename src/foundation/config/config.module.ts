@@ -1,7 +1,8 @@
 import { DynamicModule, Global, Inject, Module } from '@nestjs/common';
 import type { Env } from './env.js';
 
-const ENV = Symbol('ENV');
+/** For factories; classes use {@link InjectEnv}. */
+export const ENV = Symbol('ENV');
 
 /** Injects the parsed settings: `constructor(@InjectEnv() private readonly env: Env)`. */
 export const InjectEnv = (): ParameterDecorator => Inject(ENV);

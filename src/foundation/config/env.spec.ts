@@ -35,6 +35,7 @@ describe('parseEnv', () => {
       encryptionKey: null,
       platformAdmin: { email: 'admin@enclave.local', password: null },
       embedding: null,
+      embeddingFolder: null,
       llm: null,
       vision: null,
       transcription: null,
@@ -54,6 +55,7 @@ describe('parseEnv', () => {
       defaultPlanTier: 'free',
       usageRetentionDays: 90,
       maxUploadBytes: 104_857_600,
+      largeKbChunks: 8_000,
       maxJsonBytes: 12_582_912,
       requestTimeout: 60_000,
       authorizationCacheSize: 1000,
@@ -125,6 +127,11 @@ describe('parseEnv', () => {
     expect(env.llm).toEqual({ baseUrl: 'https://models.example/v1', apiKey: 'key', model: 'large' });
   });
 
+  it('finds the folder of a model from the working directory', () => {
+    expect(parseEnv({}).embeddingFolder).toBeNull();
+    expect(parseEnv({ EMBEDDING_ONNX_PATH: 'models/e5' }).embeddingFolder).toBe(resolve('models/e5'));
+  });
+
   describe('on a PostgreSQL server', () => {
     it.each([
       ['migrates at the start where it can', { DATABASE_ADMIN_URL: ADMIN_URL }, true],
@@ -191,6 +198,7 @@ describe('parseEnv', () => {
       ['DEFAULT_PLAN_TIER', ['gold', 'FREE'], 'must be free, starter, pro or enterprise'],
       ['USAGE_RETENTION_DAYS', ['0', '3651'], 'must be a whole number from 1 to 3650'],
       ['MAX_UPLOAD_MB', ['0', '10001'], 'must be a whole number from 1 to 10000'],
+      ['LARGE_KB_CHUNKS', ['99', '1000000001'], 'must be a whole number from 100 to 1000000000'],
       ['MAX_JSON_MB', ['0', '101'], 'must be a whole number from 1 to 100'],
       ['REQUEST_TIMEOUT_SECONDS', ['0', '3601'], 'must be a whole number from 1 to 3600'],
       ['AUTHORIZATION_CACHE_SIZE', ['0', '1000001'], 'must be a whole number from 1 to 1000000'],
@@ -241,6 +249,15 @@ describe('parseEnv', () => {
         'an embedding endpoint without a model',
         { EMBEDDING_BASE_URL: 'http://models/v1' },
         'EMBEDDING_MODEL must name the model of EMBEDDING_BASE_URL',
+      ],
+      [
+        'two models for embeddings',
+        {
+          EMBEDDING_BASE_URL: 'http://models/v1',
+          EMBEDDING_MODEL: 'nomic-embed-text',
+          EMBEDDING_ONNX_PATH: '/models/e5',
+        },
+        'EMBEDDING_BASE_URL and EMBEDDING_ONNX_PATH both name a model for embeddings: set one of them',
       ],
       [
         'a chat endpoint without a model',

@@ -62,6 +62,8 @@ export interface Env {
   oldEncryptionKeys: string[];
   platformAdmin: { email: string; password: string | null };
   embedding: ModelEndpoint | null;
+  /** Absolute path of a folder with an embedding model in ONNX format, instead of an endpoint. */
+  embeddingFolder: string | null;
   llm: ModelEndpoint | null;
   /** Reads pictures, such as scanned pages. */
   vision: ModelEndpoint | null;
@@ -100,6 +102,8 @@ export interface Env {
   defaultPlanTier: 'free' | 'starter' | 'pro' | 'enterprise';
   /** Bytes. */
   maxUploadBytes: number;
+  /** Chunks from which a knowledge base gets an approximate index of its own. */
+  largeKbChunks: number;
   /** Bytes. */
   maxJsonBytes: number;
   /** Milliseconds after which a request that has not been answered is ended with 503. */
@@ -161,6 +165,7 @@ const schema = z.object({
   EMBEDDING_BASE_URL: urlOf('http:', 'https:').optional(),
   EMBEDDING_API_KEY: z.string().optional(),
   EMBEDDING_MODEL: z.string().optional(),
+  EMBEDDING_ONNX_PATH: z.string().optional(),
   LLM_BASE_URL: urlOf('http:', 'https:').optional(),
   LLM_API_KEY: z.string().optional(),
   LLM_MODEL: z.string().optional(),
@@ -216,6 +221,7 @@ const schema = z.object({
     .default('free'),
   USAGE_RETENTION_DAYS: integer(90, 1, 3650),
   MAX_UPLOAD_MB: integer(100, 1, 10_000),
+  LARGE_KB_CHUNKS: integer(8_000, 100, 1_000_000_000),
   MAX_JSON_MB: integer(12, 1, 100),
   REQUEST_TIMEOUT_SECONDS: integer(60, 1, 3600),
   AUTHORIZATION_CACHE_SIZE: integer(1000, 1, 1_000_000),
@@ -298,6 +304,10 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
   }
   if (env.EMBEDDING_BASE_URL && !env.EMBEDDING_MODEL)
     problems.push('EMBEDDING_MODEL must name the model of EMBEDDING_BASE_URL');
+  if (env.EMBEDDING_BASE_URL && env.EMBEDDING_ONNX_PATH)
+    problems.push(
+      'EMBEDDING_BASE_URL and EMBEDDING_ONNX_PATH both name a model for embeddings: set one of them',
+    );
   const oldKeys = listOf(env.ENCRYPTION_OLD_KEYS);
   if (oldKeys.some(key => !secret.safeParse(key).success))
     problems.push('ENCRYPTION_OLD_KEYS must be former ENCRYPTION_KEYs, separated by commas');
@@ -333,6 +343,7 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     oldEncryptionKeys: oldKeys,
     platformAdmin: { email: env.PLATFORM_ADMIN_EMAIL, password: env.PLATFORM_ADMIN_PASSWORD ?? null },
     embedding: endpointOf(env.EMBEDDING_BASE_URL, env.EMBEDDING_API_KEY, env.EMBEDDING_MODEL),
+    embeddingFolder: env.EMBEDDING_ONNX_PATH ? resolve(env.EMBEDDING_ONNX_PATH) : null,
     llm: endpointOf(env.LLM_BASE_URL, env.LLM_API_KEY, env.LLM_MODEL),
     vision: endpointOf(env.VISION_BASE_URL, env.VISION_API_KEY, env.VISION_MODEL),
     transcription: endpointOf(env.TRANSCRIPTION_BASE_URL, env.TRANSCRIPTION_API_KEY, env.TRANSCRIPTION_MODEL),
@@ -371,6 +382,7 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     defaultPlanTier: env.DEFAULT_PLAN_TIER,
     usageRetentionDays: env.USAGE_RETENTION_DAYS,
     maxUploadBytes: env.MAX_UPLOAD_MB * 1024 * 1024,
+    largeKbChunks: env.LARGE_KB_CHUNKS,
     maxJsonBytes: env.MAX_JSON_MB * 1024 * 1024,
     requestTimeout: env.REQUEST_TIMEOUT_SECONDS * 1000,
     authorizationCacheSize: env.AUTHORIZATION_CACHE_SIZE,

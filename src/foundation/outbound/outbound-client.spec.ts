@@ -446,3 +446,67 @@ describe('an answer that is read as it comes', () => {
     expect(await fault(rebound)).toBe('address_refused');
   });
 });
+
+describe('an exchange', () => {
+  const exchange = (client: OutboundClient, url = here(), signal = new AbortController().signal) =>
+    client.exchange({ url, method: 'POST', body: 'a question', signal });
+  const textOf = async ({ body }: OutboundStream): Promise<string> => {
+    const parts: Buffer[] = [];
+    for await (const part of body) parts.push(part);
+    return Buffer.concat(parts).toString('utf8');
+  };
+
+  it('keeps its connection for the next one to the same server', async () => {
+    const ports = new Set<number | undefined>();
+    handler = async (incoming, response) => {
+      ports.add(incoming.socket.remotePort);
+      response.end(`${incoming.method} ${await text(incoming)}`);
+    };
+    const client = local();
+    for (let count = 0; count < 3; count++)
+      expect(await textOf(await exchange(client))).toBe('POST a question');
+    // The first may not be quite done when the second begins.
+    expect(ports.size).toBeLessThan(3);
+  });
+
+  it('gives the answer as it comes', async () => {
+    let more: () => void = () => undefined;
+    handler = (_, response) => {
+      response.write('one');
+      more = () => response.end('two');
+    };
+    const { body } = await exchange(local());
+    const pieces = body[Symbol.asyncIterator]();
+    expect(String((await pieces.next()).value)).toBe('one');
+    more();
+    expect(String((await pieces.next()).value)).toBe('two');
+  });
+
+  it('follows no redirect', async () => {
+    handler = (_, response) => response.writeHead(307, { location: here('/elsewhere') }).end();
+    requests = [];
+    expect((await exchange(local())).status).toBe(307);
+    expect(requests).toEqual(['POST /']);
+  });
+
+  it('leads to no private address, whatever its name means by now', async () => {
+    requests = [];
+    for (const url of [here(), 'http://10.0.0.1/', 'http://[::1]:8080/', 'http://localhost:8080/'])
+      expect(await fault(exchange(strict(), url))).toBe('address_refused');
+    expect(await fault(exchange(strict(resolveTo('127.0.0.1')), `http://rebound.example:${port}/`))).toBe(
+      'address_refused',
+    );
+    expect(await fault(exchange(strict(resolveTo('1.1.1.1', '10.0.0.1')), 'http://mixed.example/'))).toBe(
+      'address_refused',
+    );
+    expect(requests).toEqual([]);
+  });
+
+  it('ends with its signal, and with its reason', async () => {
+    handler = () => undefined;
+    const controller = new AbortController();
+    const asked = exchange(local(), here(), controller.signal);
+    setTimeout(() => controller.abort(new Error('gone')), 50);
+    await expect(asked).rejects.toThrow('gone');
+  });
+});

@@ -2,7 +2,7 @@ import { lookup } from 'node:dns';
 import { isIP } from 'node:net';
 import { type Duplex, Readable, pipeline } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
-import { Client, type Dispatcher, buildConnector } from 'undici';
+import { Agent, Client, type Dispatcher, buildConnector, request as exchange } from 'undici';
 import type { HostAndPort } from '../config/env.js';
 import { type Resolve, guardedConnector } from './guarded-connector.js';
 import { OutboundError, type OutboundFault } from './outbound-error.js';
@@ -52,6 +52,12 @@ export interface OutboundStream extends Pick<OutboundAnswer, 'status' | 'headers
   close(): void;
 }
 
+/** A request without limits of its own: whoever sends it watches the clock, and how much comes. */
+export interface OutboundExchange extends Pick<OutboundRequest, 'url' | 'method' | 'headers' | 'httpsOnly'> {
+  body?: string | Buffer | Readable;
+  signal: AbortSignal;
+}
+
 /** Milliseconds until a connection stands; the whole request may have less. */
 const CONNECT_MS = 5_000;
 const MOST_HEADER_BYTES = 16 * 1024;
@@ -64,9 +70,11 @@ const HARMLESS_HEADERS = ['accept', 'accept-language', 'user-agent'];
 /**
  * Sends requests to addresses that tenants give, and that must lead nowhere but into the public internet: into no private
  * network, not to this machine, not to a cloud's metadata. Hosts that the settings allow are excepted. Each request has a
- * connection of its own, through no proxy.
+ * connection of its own, through no proxy; exchanges keep theirs for the next one.
  */
 export class OutboundClient {
+  private pools: { guarded: Agent; open: Agent } | null = null;
+
   constructor(
     private readonly options: {
       allowedHosts: readonly HostAndPort[];
@@ -132,6 +140,50 @@ export class OutboundClient {
       if (error instanceof RefusedBefore) throw error.cause;
       throw this.faultOf(error, signal);
     }
+  }
+
+  /**
+   * Sends a request over a connection that stays for the next one to the same server: what was checked when it was made is
+   * what it leads to. A redirect is an answer.
+   *
+   * @throws OutboundError; the reason of the request's signal
+   */
+  async exchange(request: OutboundExchange): Promise<OutboundStream> {
+    const { signal, body: sent } = request;
+    try {
+      const url = this.check(request.url, request);
+      this.pools ??= this.connect();
+      const received = await exchange(url, {
+        dispatcher: this.isAllowed(url) ? this.pools.open : this.pools.guarded,
+        method: request.method,
+        headers: { ...request.headers, 'accept-encoding': 'identity' },
+        body: sent ?? null,
+        signal,
+      });
+      const { body } = received;
+      body.on('error', () => undefined);
+      return {
+        status: received.statusCode,
+        headers: flat(received.headers),
+        url: url.href,
+        body,
+        close: () => void body.destroy(),
+      };
+    } catch (error) {
+      throw this.faultOf(error, signal);
+    }
+  }
+
+  private connect(): { guarded: Agent; open: Agent } {
+    // The caller watches the clock: models think for longer than undici would wait.
+    const limits = { headersTimeout: 0, bodyTimeout: 0, maxHeaderSize: MOST_HEADER_BYTES };
+    return {
+      guarded: new Agent({
+        ...limits,
+        connect: guardedConnector(this.options.resolve ?? lookup, CONNECT_MS),
+      }),
+      open: new Agent({ ...limits, connect: buildConnector({ timeout: CONNECT_MS, maxCachedSessions: 0 }) }),
+    };
   }
 
   private async begin(

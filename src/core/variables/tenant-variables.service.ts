@@ -1,18 +1,26 @@
 import { Injectable } from '@nestjs/common';
-import { AuditService } from '../../core/audit/audit.service.js';
-import { TenantContext } from '../../core/tenancy/tenant-context.js';
-import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { SealedBox } from '../../foundation/crypto/sealed-box.js';
+import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
+import { AuditService } from '../audit/audit.service.js';
+import { TenantContext } from '../tenancy/tenant-context.js';
+import { TenantDatabase } from '../tenancy/tenant-database.js';
 import type { ListVariables, TenantVariable } from './tenant-variables.dto.js';
 import { TenantVariablesRepository } from './tenant-variables.repository.js';
-import { TenantsRepository } from './tenants.repository.js';
+
+/** Of the change feed: variables of a tenant were set or deleted; keyed by its id. */
+export const VARIABLES_TOPIC = 'tenant-variables';
 
 const NAME = /^[A-Z][A-Z0-9_]{0,63}$/;
 const REFERENCE = /\$\{([A-Z][A-Z0-9_]{0,63})\}/g;
 const MOST_VARIABLES = 200;
+
+/** Names of the tenant’s variables in a text, each once. */
+export const variablesIn = (text: string): string[] => [
+  ...new Set([...text.matchAll(REFERENCE)].map(match => match[1] as string)),
+];
 
 /** A text names a variable that the tenant does not have. */
 export class UnknownVariableError extends Error {
@@ -29,9 +37,9 @@ export class TenantVariablesService {
   constructor(
     private readonly context: TenantContext,
     private readonly database: TenantDatabase,
-    private readonly tenants: TenantsRepository,
     private readonly variables: TenantVariablesRepository,
     private readonly box: SealedBox,
+    private readonly changes: ChangeFeed,
     private readonly audit: AuditService,
   ) {}
 
@@ -59,7 +67,7 @@ export class TenantVariablesService {
     const updatedBy = this.context.userId;
     return this.database.run(async tx => {
       // Of several at once, one goes first: they are counted.
-      if (!(await this.tenants.lock(tx, tenantId))) throw Problem.notFound('tenant');
+      if (!(await this.variables.lockTenant(tx, tenantId))) throw Problem.notFound('tenant');
       const before = await this.variables.find(tx, name);
       if (before) await this.variables.update(tx, { name, sealed, updatedBy });
       else {
@@ -69,7 +77,7 @@ export class TenantVariablesService {
         }
         await this.variables.insert(tx, { tenantId, name, sealed, updatedBy });
       }
-      this.record(tx, before ? 'variable.updated' : 'variable.created', name);
+      await this.changed(tx, before ? 'variable.updated' : 'variable.created', name);
       return (await this.variables.find(tx, name)) as TenantVariable;
     });
   }
@@ -78,7 +86,7 @@ export class TenantVariablesService {
   delete(name: string): Promise<void> {
     return this.database.run(async tx => {
       if (!(await this.variables.delete(tx, name))) throw Problem.notFound('variable');
-      this.record(tx, 'variable.deleted', name);
+      await this.changed(tx, 'variable.deleted', name);
     });
   }
 
@@ -89,7 +97,7 @@ export class TenantVariablesService {
    * @throws UnknownVariableError
    */
   async resolve(text: string): Promise<string> {
-    const names = [...new Set([...text.matchAll(REFERENCE)].map(match => match[1] as string))];
+    const names = variablesIn(text);
     if (names.length === 0) return text;
     const tenantId = this.context.tenant.id;
     const found = await this.database.run(tx => this.variables.sealed(tx, names));
@@ -122,7 +130,8 @@ export class TenantVariablesService {
     });
   }
 
-  private record(tx: Tx, action: string, name: string): void {
+  private async changed(tx: Tx, action: string, name: string): Promise<void> {
+    await this.changes.publish(tx, VARIABLES_TOPIC, this.context.tenant.id);
     this.audit.record(tx, { action, resource: { type: 'variable', id: name } });
   }
 }

@@ -13,6 +13,12 @@ export interface SealedVariable {
 /** Sealed variables of the transaction's tenant. */
 @Injectable()
 export class TenantVariablesRepository {
+  /** Keeps others from changing the tenant's variables until the transaction ends. @returns false where there is no such tenant */
+  async lockTenant(tx: Tx, tenantId: string): Promise<boolean> {
+    const rows: unknown[] = await tx.query('SELECT FROM tenants WHERE id = $1 FOR NO KEY UPDATE', [tenantId]);
+    return rows.length === 1;
+  }
+
   async list(tx: Tx, query: ListVariables): Promise<Page<TenantVariable>> {
     const [{ total }] = await tx.query('SELECT count(*)::int AS total FROM tenant_variables');
     const items: TenantVariable[] = await tx.query(

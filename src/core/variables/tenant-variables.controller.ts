@@ -1,7 +1,7 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Put, Query } from '@nestjs/common';
 import { ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
-import { RequirePermission } from '../../core/authorization/require-permission.js';
-import { ApiTenantParam } from '../../core/tenancy/api-tenant-param.js';
+import { RequirePermission } from '../authorization/require-permission.js';
+import { ApiTenantParam } from '../tenancy/api-tenant-param.js';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
 import { toPage } from '../../foundation/http/pagination.js';
 import {
