@@ -1,18 +1,19 @@
 /**
  * The least that can answer a search and keep tenants apart: Fastify, pg and row-level security. No accounts, no
- * permissions, no keyword search: what is fast here is the limit for the whole stack.
+ * permissions, no keyword search: what is fast here is the limit for the whole stack. Where the knowledge base is large,
+ * it has a table of vectors with an HNSW index, for all tenants.
  */
 import Fastify from 'fastify';
 import pg from 'pg';
 
-const { DATABASE_URL, EMBEDDING_URL, TENANT_ID, KB_ID, POOL_SIZE } = process.env;
+const { DATABASE_URL, EMBEDDING_URL, TENANT_ID, KB_ID, POOL_SIZE, VECTORS = 'chunk_vectors' } = process.env;
 const pool = new pg.Pool({ connectionString: DATABASE_URL, max: Number(POOL_SIZE) });
 
 /** Everything before the query in one message: the simple protocol takes several statements, but no parameters. */
 const ENTER = `BEGIN; SET LOCAL ROLE enclave_tenant; SELECT set_config('app.tenant_id', ${pg.escapeLiteral(TENANT_ID as string)}, true)`;
 const SEARCH = `
   WITH nearest AS MATERIALIZED (
-    SELECT chunk_id, -(embedding <#> $2::halfvec) AS score FROM chunk_vectors
+    SELECT chunk_id, -(embedding <#> $2::halfvec) AS score FROM ${VECTORS}
     WHERE kb_id = $1 ORDER BY embedding <#> $2::halfvec LIMIT 10
   )
   SELECT chunk_id, document_id, title, text, score FROM nearest

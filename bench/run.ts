@@ -21,10 +21,17 @@ const BENCHMARKS: Record<string, Benchmark> = {
   startup: { about: 'Time until ready and idle memory, embedded and on a server', quick: true },
   limits: { about: 'What tokens, rates, quotas and usage add to a search: needs a server', quick: true },
   usage: { about: 'A million usage events of one tenant: reading and writing them', quick: false },
+  'first-token': {
+    about: 'Time to the first token of a streamed answer beside the model’s own',
+    quick: true,
+  },
   search: { about: 'Search through the whole stack against a bare Fastify + pg endpoint', quick: true },
   ingest: { about: 'Ingestion by stage, its memory, its turns: a server for most', quick: false },
   'ingest-faults': { about: 'Documents uploaded while processes are killed, and what is left', quick: false },
-  'retrieval-quality': { about: 'nDCG, MRR and answers on judged collections: needs <folder>', quick: false },
+  retrieval: {
+    about: 'nDCG, MRR and answers on judged collections, way by way: needs <folder>',
+    quick: false,
+  },
 };
 
 const [named, ...options] = process.argv.slice(2);

@@ -2,7 +2,11 @@
  * Search through the whole stack (token, tenant, permission, validation, BM25 and vectors under row-level security)
  * against the bare endpoint of `bare-endpoint.ts`: same rows, same questions, same embedding server, in turns.
  *
- *   npm run bench -- search [--seconds 8] [--clients 1,16] [--chunks 2000] [--cpu-prof <folder>]
+ *   npm run bench -- search [--seconds 8] [--clients 1,16] [--chunks 2000] [--tenants 5] [--cpu-prof <folder>]
+ *   npm run bench -- search --chunks 50000 --tenants 25
+ *
+ * A large knowledge base has its index built first, the bare endpoint an HNSW index, too; how many of the ten best
+ * passages are those of an exact scan is said then.
  *
  * Runs on a database of its own on the server of DATABASE_ADMIN_URL; without one our side runs embedded, and alone.
  */
@@ -12,6 +16,9 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { v7 as uuidv7 } from 'uuid';
 import { OpenAIEmbedding } from '../src/core/models/openai-embedding.js';
+import type { DataSource } from 'typeorm';
+import { parseEnv } from '../src/foundation/config/env.js';
+import { updateLargeIndex } from '../test/setup/large-index.js';
 import { storeChunks } from '../test/setup/stored-chunks.js';
 import { Client } from '../test/setup/client.js';
 import { type ServerProcess, startServer } from './child-process.js';
@@ -22,6 +29,7 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '8' },
     clients: { type: 'string', default: '1,16' },
     chunks: { type: 'string', default: '2000' },
+    tenants: { type: 'string', default: '5' },
     'cpu-prof': { type: 'string' },
   },
 });
@@ -29,8 +37,9 @@ const { values: options } = parseArgs({
 const TURNS = 2;
 /** Until the code is compiled by V8 and the statements are planned by PostgreSQL, on every connection. */
 const WARM_UP = { clients: 16, requests: 2_000 };
-const OTHER_TENANTS = { count: 4, chunks: 500 };
+const OTHER_TENANTS = { count: Number(options.tenants) - 1, chunks: 500 };
 const CHUNKS_PER_DOCUMENT = 20;
+const RECALL_QUESTIONS = 200;
 const SENTENCES_PER_CHUNK = 8;
 const POOL_SIZE = '10';
 
@@ -51,6 +60,8 @@ interface Measured {
 
 const sentences = readSentences(join(import.meta.dirname, '../scripts/demo/corpus'));
 const installation = await createInstallation(process.env['DATABASE_ADMIN_URL']);
+const largeFrom = parseEnv(installation.settings).largeKbChunks;
+const large = Number(options.chunks) >= largeFrom;
 const running: ServerProcess[] = [];
 const start = async (...parameters: Parameters<typeof startServer>) => {
   const server = await startServer(...parameters);
@@ -63,6 +74,7 @@ try {
   const kb = await fill(installation, embeddingUrl);
   const sides = await startSides(kb, embeddingUrl);
   for (const side of sides) await load(side, WARM_UP.clients, { amount: WARM_UP.requests });
+  if (large) await reportRecall(sides.find(side => side.name === 'enclave') ?? (sides[0] as Side));
   for (const clients of options.clients.split(',').map(Number))
     report(clients, await measure(sides, clients));
 } finally {
@@ -100,6 +112,7 @@ async function startSides(kb: { tenantId: string; kbId: string }, embeddingUrl: 
     TENANT_ID: kb.tenantId,
     KB_ID: kb.kbId,
     POOL_SIZE,
+    ...(large && { VECTORS: 'bare_vectors' }),
   });
   return [
     { name: 'bare Fastify + pg + RLS', process: bare, request: { path: '/search', headers: {} } },
@@ -172,10 +185,59 @@ async function fill(target: Installation, embeddingUrl: string): Promise<{ tenan
   };
   for (let i = 1; i <= OTHER_TENANTS.count; i++) await addTenant(`other-${i}`, OTHER_TENANTS.chunks);
   const kb = await addTenant('searched', Number(options.chunks));
+  if (large) await index(dataSource, kb.kbId);
   await dataSource.query('VACUUM ANALYZE');
   await dataSource.destroy();
   await access.close();
   return kb;
+}
+
+/** Ours, and the bare endpoint's: all tenants in one table, as simple as row-level security lets it be. */
+async function index(dataSource: DataSource, kbId: string): Promise<void> {
+  const started = performance.now();
+  await updateLargeIndex(work => dataSource.transaction(work), kbId, { from: largeFrom, gradually: false });
+  console.log(
+    `Index of ${options.chunks} chunks built in ${((performance.now() - started) / 1000).toFixed(0)} s\n`,
+  );
+  await dataSource.query(`
+    CREATE TABLE bare_vectors AS
+      SELECT chunk_id, tenant_id, kb_id, document_id, embedding::halfvec(256) AS embedding FROM chunk_vectors;
+    CREATE INDEX ON bare_vectors USING hnsw (embedding halfvec_ip_ops);
+    ALTER TABLE bare_vectors ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+    CREATE POLICY tenant_isolation ON bare_vectors FOR ALL TO enclave_tenant
+      USING (tenant_id = (SELECT nullif(current_setting('app.tenant_id', true), '')::uuid))
+      WITH CHECK (tenant_id = (SELECT nullif(current_setting('app.tenant_id', true), '')::uuid));
+    GRANT SELECT ON bare_vectors TO enclave_tenant`);
+}
+
+/** Against the same question with a filter that lets everything through: such a search reads all chunks. */
+async function reportRecall({ process: server, request }: Side): Promise<void> {
+  const ask = async (query: string, mode: string, filter?: object): Promise<string[]> => {
+    const response = await fetch(server.url + request.path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...request.headers },
+      body: JSON.stringify({ query, mode, top_k: 10, include_text: false, filter }),
+    });
+    const { passages } = (await response.json()) as { passages: Array<{ chunk_id: string }> };
+    return passages.map(passage => passage.chunk_id);
+  };
+  const rows: Record<string, object> = {};
+  for (const mode of ['hybrid', 'vector', 'keyword']) {
+    const recalls: number[] = [];
+    for (let i = 0; i < RECALL_QUESTIONS; i++) {
+      const query = randomQuestion();
+      const exact = await ask(query, mode, { metadata: {} });
+      const found = new Set(await ask(query, mode));
+      if (exact.length > 0) recalls.push(exact.filter(id => found.has(id)).length / exact.length);
+    }
+    const mean = recalls.reduce((sum, recall) => sum + recall, 0) / recalls.length;
+    rows[mode] = {
+      'recall@10': mean.toFixed(3),
+      least: Math.min(...recalls).toFixed(2),
+      questions: recalls.length,
+    };
+  }
+  console.table(rows);
 }
 
 async function measure(sides: Side[], clients: number): Promise<Map<Side, Measured>> {

@@ -229,3 +229,28 @@ describe('ChunksRepository', () => {
     await expect(storeChunks(index.tx, { ...kb, documentId }, [broken])).rejects.toThrow(RangeError);
   });
 });
+
+describe('what goes through a whole knowledge base', () => {
+  const timeoutAfter = async (work: () => Promise<unknown>): Promise<string> => {
+    await index.tx.query('BEGIN');
+    await index.tx.query(`SET LOCAL statement_timeout = '60s'`);
+    try {
+      await work();
+      const [row] = await index.tx.query<[{ statement_timeout: string }]>('SHOW statement_timeout');
+      return row.statement_timeout;
+    } finally {
+      await index.tx.query('ROLLBACK');
+    }
+  };
+
+  it('may take longer than a request, and has an end', async () => {
+    const document = await write('a', 'one two three');
+    await index.tx.query(`UPDATE knowledge_bases SET language = 'german' WHERE id = $1`, [kb.kbId]);
+    expect(await timeoutAfter(() => repository.reindexKeywords(index.tx, kb.kbId))).toBe('30min');
+    expect(await timeoutAfter(() => repository.reweigh(index.tx, kb.kbId))).toBe('30min');
+    const remove = () => repository.deleteChunks(index.tx, { documentIds: [document], kbId: kb.kbId });
+    expect(await timeoutAfter(remove)).toBe('1min');
+    await index.tx.query('UPDATE knowledge_bases SET entity_count = 1 WHERE id = $1', [kb.kbId]);
+    expect(await timeoutAfter(remove)).toBe('30min');
+  });
+});

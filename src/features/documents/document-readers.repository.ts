@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { letTakeItsTime } from '../../foundation/database/statement-timeout.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Document } from './document.entity.js';
 import type { Acl } from './documents.dto.js';
@@ -29,7 +30,7 @@ export class DocumentReadersRepository {
        ON CONFLICT DO NOTHING`,
       [document.tenantId, document.kbId, document.id, members, groups],
     );
-    await tx.query('UPDATE documents SET restricted = true, updated_at = now() WHERE id = $1', [document.id]);
+    await this.setRestricted(tx, document.id, true);
     await tx.query(
       `DELETE FROM document_readers
        WHERE document_id = $1
@@ -39,7 +40,20 @@ export class DocumentReadersRepository {
   }
 
   async open(tx: Tx, documentId: string): Promise<void> {
-    await tx.query('UPDATE documents SET restricted = false, updated_at = now() WHERE id = $1', [documentId]);
+    await this.setRestricted(tx, documentId, false);
     await tx.query('DELETE FROM document_readers WHERE document_id = $1', [documentId]);
+  }
+
+  /** All that was made of the document goes by it: its chunks, and what they mention. */
+  private async setRestricted(tx: Tx, documentId: string, restricted: boolean): Promise<void> {
+    const graph: unknown[] = await tx.query(
+      'SELECT FROM documents WHERE id = $1 AND restricted <> $2 AND graph IS NOT NULL',
+      [documentId, restricted],
+    );
+    if (graph.length > 0) await letTakeItsTime(tx);
+    await tx.query('UPDATE documents SET restricted = $2, updated_at = now() WHERE id = $1', [
+      documentId,
+      restricted,
+    ]);
   }
 }

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { AuditService } from '../../core/audit/audit.service.js';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
 import { BackgroundJobs } from '../../core/jobs/background-jobs.service.js';
+import { ModelsService } from '../../core/models/models.service.js';
 import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
@@ -74,6 +75,7 @@ export class DocumentSourcesService {
     private readonly audit: AuditService,
     private readonly storage: FileStorage,
     private readonly outbound: OutboundClient,
+    private readonly models: ModelsService,
     @InjectEnv() private readonly env: Env,
   ) {}
 
@@ -286,13 +288,18 @@ export class DocumentSourcesService {
 
   private async typeOf(file: ReceivedFile, incoming: IncomingFile): Promise<string> {
     try {
+      const readers = {
+        docling: this.env.docling,
+        transcription: await this.models.transcription(),
+        vision: await this.models.vision(),
+      };
       return await detectType(
         file.head,
         {
           fileName: incoming.fileName ?? undefined,
           declaredMimeType: incoming.declaredMimeType ?? undefined,
         },
-        { alsoReadable: mimeType => isReadRemotely(this.env, mimeType) },
+        { alsoReadable: mimeType => isReadRemotely(readers, mimeType) },
       );
     } catch (error) {
       await file.discard();

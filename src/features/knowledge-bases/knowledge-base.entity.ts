@@ -1,6 +1,7 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 import { bigintAsNumber } from '../../foundation/database/column-transformers.js';
 import type { KnowledgeBaseConfig } from './knowledge-base-config.js';
+import type { Language } from './languages.js';
 
 @Entity('knowledge_bases')
 export class KnowledgeBase {
@@ -23,6 +24,14 @@ export class KnowledgeBase {
   @Column('jsonb', { default: {} })
   config!: KnowledgeBaseConfig;
 
+  /** What its texts are in, as somebody has said. */
+  @Column('text', { default: 'english' })
+  language!: Language;
+
+  /** What the keyword index is made with: the language, as soon as it has been made anew after a change. */
+  @Column('text', { name: 'text_search_configuration', default: 'english' })
+  indexedLanguage!: Language;
+
   /** The model of the stored vectors; null until the first document is stored. */
   @Column('text', { name: 'embedding_model', nullable: true })
   embeddingModel!: string | null;
@@ -43,6 +52,13 @@ export class KnowledgeBase {
 
   @Column('integer', { name: 'chunk_count', default: 0 })
   chunkCount!: number;
+
+  /** Of its graph. */
+  @Column('integer', { name: 'entity_count', default: 0 })
+  entityCount!: number;
+
+  @Column('integer', { name: 'relation_count', default: 0 })
+  relationCount!: number;
 
   @Column('bigint', { name: 'storage_bytes', default: 0, transformer: bigintAsNumber })
   storageBytes!: number;

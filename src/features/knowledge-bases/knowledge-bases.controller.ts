@@ -74,6 +74,8 @@ export class KnowledgeBasesController {
     return {
       document_count: kb.documentCount,
       chunk_count: kb.chunkCount,
+      entity_count: kb.entityCount,
+      relation_count: kb.relationCount,
       storage_bytes: kb.storageBytes,
       storage_mb: toMegabytes(kb.storageBytes),
       documents_by_status: documentsByStatus,

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { listQuery, pageSchema, toMegabytes } from '../../foundation/http/pagination.js';
 import { configSchema } from './knowledge-base-config.js';
 import type { KnowledgeBase } from './knowledge-base.entity.js';
+import { LANGUAGES } from './languages.js';
 
 const nameField = z.string().trim().min(1).max(200).meta({ example: 'Product documentation' });
 const slugField = z
@@ -16,12 +17,21 @@ const visibilityField = z
   .enum(['tenant', 'granted'])
   .describe('Who sees it: everybody in the tenant, or only those whom a role was granted on it');
 
+const languageField = z
+  .enum(LANGUAGES)
+  .describe(
+    'What words are stemmed as, and which of them do not count. "simple" takes them as they are, "cjk" is for Chinese, ' +
+      'Japanese and Korean. Another one makes the keyword index anew, in a job; it is searched as before until then.',
+  )
+  .meta({ example: 'english' });
+
 export const createKnowledgeBaseSchema = z
   .strictObject({
     name: nameField,
     slug: slugField.optional().describe('Made from the name where it is missing'),
     description: descriptionField.default(''),
     config: configSchema.default({}),
+    language: languageField.default('english'),
     visibility: visibilityField
       .optional()
       .describe('As the feature default_kb_visibility says where it is missing'),
@@ -34,6 +44,7 @@ export const updateKnowledgeBaseSchema = z
     slug: slugField.optional(),
     description: descriptionField.optional(),
     config: configSchema.optional(),
+    language: languageField.optional(),
     is_active: z.boolean().optional(),
     visibility: visibilityField.optional(),
   })
@@ -45,6 +56,7 @@ export const replaceKnowledgeBaseSchema = z
     slug: slugField,
     description: descriptionField,
     config: configSchema,
+    language: languageField.optional().describe('As it is where it is missing'),
     is_active: z.boolean(),
     visibility: visibilityField.optional().describe('As it is where it is missing'),
   })
@@ -60,6 +72,8 @@ export const knowledgeBaseSchema = z
     slug: z.string().meta({ example: 'product-docs' }),
     description: z.string(),
     config: configSchema,
+    language: languageField,
+    indexed_language: z.string().describe('What the keyword index is made with at the moment'),
     embedding_model: z.string().nullable().describe('Of the stored vectors; null while there are none'),
     reindexing_to: z
       .string()
@@ -72,6 +86,8 @@ export const knowledgeBaseSchema = z
     visibility: visibilityField,
     document_count: z.int().describe('Of those that one may read, like the other statistics'),
     chunk_count: z.int(),
+    entity_count: z.int().describe('Of its knowledge graph'),
+    relation_count: z.int(),
     storage_mb: z.number(),
     created_by: z.uuid().nullable(),
     created_at: z.iso.datetime(),
@@ -85,6 +101,8 @@ export const statisticsSchema = z
   .object({
     document_count: z.int(),
     chunk_count: z.int(),
+    entity_count: z.int(),
+    relation_count: z.int(),
     storage_bytes: z.int(),
     storage_mb: z.number(),
     documents_by_status: z.record(z.string(), z.int()),
@@ -103,6 +121,8 @@ export function toKnowledgeBase(kb: KnowledgeBase): z.infer<typeof knowledgeBase
     slug: kb.slug,
     description: kb.description,
     config: kb.config,
+    language: kb.language,
+    indexed_language: kb.indexedLanguage,
     embedding_model: kb.embeddingModel,
     reindexing_to: kb.reindexingTo,
     ingestion_paused: kb.ingestionPaused,
@@ -110,6 +130,8 @@ export function toKnowledgeBase(kb: KnowledgeBase): z.infer<typeof knowledgeBase
     visibility: kb.visibility,
     document_count: kb.documentCount,
     chunk_count: kb.chunkCount,
+    entity_count: kb.entityCount,
+    relation_count: kb.relationCount,
     storage_mb: toMegabytes(kb.storageBytes),
     created_by: kb.createdBy,
     created_at: kb.createdAt.toISOString(),

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { validate as isUuid } from 'uuid';
+import { letTakeItsTime } from '../../foundation/database/statement-timeout.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { type Page, likePattern } from '../../foundation/http/pagination.js';
 import { KnowledgeBase } from './knowledge-base.entity.js';
@@ -12,7 +13,10 @@ const UNIQUE_VIOLATION = '23505';
 export type ReadableKbs = 'all' | { open: boolean; granted: readonly string[] };
 
 /** The statistics of a knowledge base, as far as somebody sees its documents. */
-export type SeenDocuments = Pick<KnowledgeBase, 'documentCount' | 'chunkCount' | 'storageBytes'>;
+export type SeenDocuments = Pick<
+  KnowledgeBase,
+  'documentCount' | 'chunkCount' | 'entityCount' | 'relationCount' | 'storageBytes'
+>;
 
 const SORTABLE: Record<string, string> = { created_at: 'kb.createdAt', name: 'kb.name' };
 
@@ -55,6 +59,7 @@ export class KnowledgeBasesRepository {
   }
 
   async delete(tx: Tx, id: string): Promise<void> {
+    await letTakeItsTime(tx);
     // In the order of whoever stores or deletes one of them: the document first, then its knowledge base.
     await tx.query('SELECT FROM documents WHERE kb_id = $1 ORDER BY id FOR UPDATE', [id]);
     await tx.getRepository(KnowledgeBase).delete({ id });
@@ -87,7 +92,9 @@ export class KnowledgeBasesRepository {
   async seenDocuments(tx: Tx, ids: readonly string[]): Promise<Map<string, SeenDocuments>> {
     const rows: Array<SeenDocuments & { id: string }> = await tx.query(
       `SELECT kb_id AS id, count(*)::int AS "documentCount", coalesce(sum(chunk_count), 0)::int AS "chunkCount",
-              coalesce(sum(size_bytes), 0)::float8 AS "storageBytes"
+              coalesce(sum(size_bytes), 0)::float8 AS "storageBytes",
+              (SELECT count(*)::int FROM graph_entities e WHERE e.kb_id = documents.kb_id) AS "entityCount",
+              (SELECT count(*)::int FROM graph_relations r WHERE r.kb_id = documents.kb_id) AS "relationCount"
        FROM documents WHERE kb_id = ANY ($1::uuid[]) GROUP BY kb_id`,
       [ids],
     );

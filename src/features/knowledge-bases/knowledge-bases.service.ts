@@ -3,6 +3,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { AuditService } from '../../core/audit/audit.service.js';
 import { AuthorizationService } from '../../core/authorization/authorization.service.js';
 import { tenantDomain } from '../../core/authorization/permissions.js';
+import { BackgroundJobs } from '../../core/jobs/background-jobs.service.js';
 import { FeaturesService } from '../../core/tenancy/features.service.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
@@ -19,6 +20,7 @@ import {
   type UpdateKnowledgeBase,
   slugOf,
 } from './knowledge-bases.dto.js';
+import { KEYWORD_INDEX_JOB, type KeywordIndexPayload } from './languages.js';
 import { KnowledgeBasesRepository, type ReadableKbs } from './knowledge-bases.repository.js';
 
 @Injectable()
@@ -32,6 +34,7 @@ export class KnowledgeBasesService {
     private readonly features: FeaturesService,
     private readonly audit: AuditService,
     private readonly grants: KbGrantsService,
+    private readonly jobs: BackgroundJobs,
   ) {}
 
   async list(query: ListKnowledgeBases): Promise<Page<KnowledgeBase>> {
@@ -58,6 +61,8 @@ export class KnowledgeBasesService {
         slug: input.slug ?? (slugOf(input.name) || `kb-${id.slice(-12)}`),
         description: input.description,
         config: input.config,
+        language: input.language,
+        indexedLanguage: input.language,
         createdBy: isSystem ? null : this.context.userId,
       };
       if (!(await this.knowledgeBases.insert(tx, kb))) throw nameTaken();
@@ -67,7 +72,7 @@ export class KnowledgeBasesService {
       this.audit.record(tx, {
         action: 'kb.created',
         resource: { type: 'kb', id },
-        details: { name: kb.name, slug: kb.slug, visibility, config: kb.config },
+        details: { name: kb.name, slug: kb.slug, visibility, config: kb.config, language: kb.language },
       });
       return this.require(tx, id);
     });
@@ -119,11 +124,18 @@ export class KnowledgeBasesService {
         ...(input.slug !== undefined && { slug: input.slug }),
         ...(input.description !== undefined && { description: input.description }),
         ...(input.config !== undefined && { config: input.config }),
+        ...(input.language !== undefined && {
+          language: input.language,
+          // There is no keyword index yet.
+          ...(before.chunkCount === 0 && { indexedLanguage: input.language }),
+        }),
         ...(input.is_active !== undefined && { isActive: input.is_active }),
         ...(input.visibility !== undefined && { visibility: input.visibility }),
       };
       if (!(await this.knowledgeBases.update(tx, before.id, changes))) throw nameTaken();
       const kb = await this.require(tx, before.id);
+      if (kb.language !== before.language && kb.language !== kb.indexedLanguage)
+        await this.reindexKeywords(tx, kb.id);
       if (kb.slug !== before.slug || kb.visibility !== before.visibility) {
         await this.authorization.policyChanged(tx, this.domain);
       }
@@ -160,6 +172,15 @@ export class KnowledgeBasesService {
     });
   }
 
+  private async reindexKeywords(tx: Tx, kbId: string): Promise<void> {
+    await this.jobs.enqueue(tx, {
+      kind: KEYWORD_INDEX_JOB,
+      payload: { kbId } satisfies KeywordIndexPayload,
+      tenantId: this.context.tenant.id,
+      permission: 'kb:update',
+    });
+  }
+
   private get domain(): string {
     return tenantDomain(this.context.tenant.id);
   }
@@ -180,14 +201,14 @@ export class KnowledgeBasesService {
       tx,
       partly.map(({ id }) => id),
     );
-    const nothing = { documentCount: 0, chunkCount: 0, storageBytes: 0 };
+    const nothing = { documentCount: 0, chunkCount: 0, entityCount: 0, relationCount: 0, storageBytes: 0 };
     return kbs.map(kb => (partly.includes(kb) ? Object.assign(kb, nothing, seen.get(kb.id)) : kb));
   }
 }
 
 /** The fields that a change has changed, before and after. */
 function differences(before: KnowledgeBase, after: KnowledgeBase): Record<string, unknown> {
-  const fields = ['name', 'slug', 'description', 'config', 'isActive', 'visibility'] as const;
+  const fields = ['name', 'slug', 'description', 'config', 'language', 'isActive', 'visibility'] as const;
   const changed = fields.filter(field => JSON.stringify(before[field]) !== JSON.stringify(after[field]));
   const of = (kb: KnowledgeBase) =>
     Object.fromEntries(changed.map(field => [field === 'isActive' ? 'is_active' : field, kb[field]]));

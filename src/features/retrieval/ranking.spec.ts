@@ -6,6 +6,7 @@ const BUNDLED = 'bundled/universal-sentence-encoder-lite';
 
 const passage = (matched: string[], cosine: number | null = null): Passage => ({
   chunk_id: 'c',
+  kb_id: 'k',
   document_id: 'd',
   document_title: 't',
   text: '',
@@ -15,7 +16,11 @@ const passage = (matched: string[], cosine: number | null = null): Passage => ({
   score: 1,
   cosine,
   bm25: 1,
+  graph: null,
+  rerank: null,
   matched,
+  weights: matched.map(() => 1),
+  ordinals: [0],
 });
 
 const result = (

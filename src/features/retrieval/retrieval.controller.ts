@@ -20,7 +20,12 @@ export class RetrievalController {
   @HttpCode(200)
   @RequirePermission('query:run')
   @UsageOperation('search')
-  @ApiOperation({ summary: 'Find passages', description: 'BM25 and vectors, fused by score.' })
+  @ApiOperation({
+    summary: 'Find passages',
+    description:
+      'BM25 and vectors, fused, and ordered anew by a rerank model where there is one; or through the graph of the ' +
+      'knowledge base.',
+  })
   @ApiOkResponse({ standardSchema: searchResultSchema })
   @ApiProblems(402, 409, 422, 503)
   async search(
@@ -31,10 +36,10 @@ export class RetrievalController {
     const started = performance.now();
     const { retrieved, credits } = await this.retrieval.paidSearch(kb, body, signal);
     return {
-      passages: retrieved.result.passages.map(passage =>
-        toPassage(passage, retrieved.kb.id, body.include_text),
-      ),
+      passages: retrieved.result.passages.map(passage => toPassage(passage, body.include_text)),
       mode: body.mode,
+      graph: retrieved.graph,
+      reranked: retrieved.reranked,
       usage: { credits },
       latency_ms: Math.round((performance.now() - started) * 10) / 10,
     };
