@@ -1,153 +1,309 @@
-import { Injectable } from '@nestjs/common';
+import { Injectable, Logger } from '@nestjs/common';
 import { CreditsService } from '../../core/credits/credits.service.js';
-import type { ChatCompletion, ChatMessage, ChatModel, ChatOptions } from '../../core/models/model.js';
+import { toModelProblem } from '../../core/models/model-error.filter.js';
+import { type ChatModel, ModelError } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
-import { estimateTokens } from '../../foundation/extraction/token-estimate.js';
-import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { FeaturesService } from '../../core/tenancy/features.service.js';
+import { type EffectiveConfig, effectiveConfig } from '../../core/tenancy/tenant-config.js';
+import { TenantContext } from '../../core/tenancy/tenant-context.js';
+import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
+import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import { UsageService } from '../../core/usage/usage.service.js';
-import { ANSWER_PASSAGES, termWeights } from '../retrieval/ranking.js';
+import { toProblem } from '../../foundation/http/problem.filter.js';
+import { Problem } from '../../foundation/http/problem.js';
+import { ANSWER_PASSAGES } from '../retrieval/ranking.js';
 import type { Passage } from '../retrieval/retrieval.repository.js';
 import { type Retrieved, RetrievalService } from '../retrieval/retrieval.service.js';
-import { type Candidate, NOT_FOUND, candidateSentences, extractiveAnswer } from './extractive-answer.js';
-import { buildPrompt, passagesForPrompt, readAnswer } from './generated-answer.js';
-import type { Citation, QueryRequest } from './rag-query.dto.js';
-
-export interface Answer {
-  answered: boolean;
-  answer: string;
-  citations: Citation[];
-  kbId: string;
-  passages: Passage[];
-  /** Tokens, and micro-credits. */
-  usage: { promptTokens: number; completionTokens: number; credits: number };
-  model: string;
-  /** Milliseconds. */
-  latency: { retrieval: number; generation: number };
-}
-
-/** What both ways of answering rest on. */
-interface Evidence {
-  passages: Passage[];
-  candidates: Candidate[];
-  lexemes: string[][];
-}
+import type { KeptAnswer } from './answer-cache.repository.js';
+import { AnswerCacheService } from './answer-cache.service.js';
+import type { Answer, AnswerEvent, AnswerFailure, AskRequest } from './answer-events.js';
+import { type AskedKb, AskedKbsRepository } from './asked-kbs.repository.js';
+import { candidateSentences, extractiveAnswer } from './extractive-answer.js';
+import { GeneratedAnswerService } from './generated-answer.service.js';
+import { PaidChatService } from './paid-chat.service.js';
+import {
+  LONGEST_STANDALONE,
+  joinedQuestion,
+  readStandalone,
+  standalonePrompt,
+} from './standalone-question.js';
 
 const EXTRACTIVE = 'extractive';
+
+/** What is asked, of whom, and how. */
+interface Plan {
+  kbs: AskedKb[];
+  ids: string[];
+  /** What holds in the knowledge base; in several at once, in the tenant. */
+  config: EffectiveConfig;
+  /** Null: answers are quoted. */
+  chat: ChatModel | null;
+  json: boolean;
+  /** Under which the answer is kept; null where it is not. */
+  key: Buffer | null;
+}
 
 /** Answers with citations: quoted sentences, or what a chat model makes of the passages where one is set. */
 @Injectable()
 export class RagQueryService {
+  private readonly logger = new Logger(RagQueryService.name);
+
   constructor(
-    private readonly retrieval: RetrievalService,
-    private readonly models: ModelsService,
+    private readonly context: TenantContext,
+    private readonly database: TenantDatabase,
+    private readonly directory: TenantDirectory,
     private readonly features: FeaturesService,
-    private readonly usage: UsageService,
+    private readonly models: ModelsService,
+    private readonly retrieval: RetrievalService,
     private readonly credits: CreditsService,
-    private readonly quotas: QuotasService,
+    private readonly usage: UsageService,
+    private readonly askedKbs: AskedKbsRepository,
+    private readonly cache: AnswerCacheService,
+    private readonly paidChat: PaidChatService,
+    private readonly generated: GeneratedAnswerService,
   ) {}
 
-  /** @throws Problem 402, 404, 409 `embedding_model_changed`, 429 · ModelError */
-  async ask(kbReference: string, request: QueryRequest, signal: AbortSignal): Promise<Answer> {
-    // Around the answer, which is paid for by itself once its prompt is known: without it the search costs nothing either.
-    const { result: answer, credits } = await this.credits.spend(
-      { operation: 'query', lines: this.retrieval.costLines(request) },
-      () => this.searchAndAnswer(kbReference, request, signal),
-    );
-    return { ...answer, usage: { ...answer.usage, credits: answer.usage.credits + credits } };
+  /**
+   * Answers from one or several knowledge bases, step by step; returns the whole. Whoever calls it has made sure that the
+   * question may be asked in each of them. Closing the generator, or aborting the signal, stops the model.
+   *
+   * @param kbs ids or slugs, at least one; what is not there for the caller is a 404
+   * @throws before the first event alone: Problem 402, 404, 409 `embedding_model_changed`, 422, 429 · ModelError; at any
+   *   time the signal's reason
+   */
+  async *stream(
+    kbs: readonly string[],
+    request: AskRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<AnswerEvent, Answer> {
+    const draft = newDraft();
+    let begun = false;
+    try {
+      for await (const event of this.steps(kbs, request, signal, draft, true)) {
+        begun = true;
+        yield event;
+      }
+    } catch (error) {
+      if (!begun || signal.aborted) throw error;
+      yield { type: 'error', error: this.failureOf(error), answer: draft };
+    }
+    return draft;
   }
 
-  private async searchAndAnswer(
-    kbReference: string,
-    request: QueryRequest,
+  /** The whole answer at once. @throws as {@link stream}, but at any time */
+  async ask(kbs: readonly string[], request: AskRequest, signal: AbortSignal): Promise<Answer> {
+    const draft = newDraft();
+    const steps = this.steps(kbs, request, signal, draft, false);
+    while (!(await steps.next()).done);
+    return draft;
+  }
+
+  /** @param draft becomes the answer, step by step */
+  private async *steps(
+    references: readonly string[],
+    request: AskRequest,
     signal: AbortSignal,
-  ): Promise<Answer> {
+    draft: Answer,
+    streamed: boolean,
+  ): AsyncGenerator<AnswerEvent, void> {
     const started = performance.now();
-    const chat = (await this.features.get('generated_answers')) ? this.models.chat() : null;
-    const { retrieved, extended: evidence } = await this.retrieval.search(
-      kbReference,
-      request,
-      signal,
-      async (tx, { kb, result }): Promise<Evidence> => {
-        const passages = chat
-          ? passagesForPrompt(result.passages)
-          : result.passages.slice(0, ANSWER_PASSAGES);
-        const candidates = candidateSentences(passages);
-        const lexemes = await this.retrieval.lexemes(
-          tx,
-          kb.id,
-          candidates.map(({ quote }) => quote),
-        );
-        return { passages, candidates, lexemes };
-      },
-    );
-    const found = performance.now();
-    const generated = await this.answer(chat, request, retrieved, evidence as Evidence, signal);
+    const plan = await this.plan(references, request);
+    draft.model = plan.chat?.name ?? EXTRACTIVE;
+    const kept = plan.key && (await this.cache.find(plan.key));
+    if (kept) {
+      yield* this.repeat(plan, kept, draft, started);
+      return;
+    }
+    const spending = await this.credits.begin({
+      operation: 'query',
+      lines: await this.retrieval.costLines(request, plan.ids),
+    });
+    let paid = false;
+    let rerankFailed = false;
+    try {
+      const question = await this.standalone(plan, request, signal, draft);
+      const search = { ...request, query: question };
+      const { retrieved, extended: lexemes = [] } = await this.retrieval.searchMany(
+        plan.ids,
+        search,
+        signal,
+        // A model gets to its first word while the words of the passages are looked at.
+        async (tx, { result }) => (plan.chat ? [] : this.retrieval.lexemesOf(tx, quotable(result.passages))),
+      );
+      spending.used(...retrieved.lines);
+      rerankFailed = retrieved.rerankFailed;
+      draft.usage.credits += retrieved.credits;
+      draft.passages = retrieved.result.passages;
+      draft.latency.retrieval = performance.now() - started;
+      if (plan.chat) yield* this.generate(plan, plan.chat, request, retrieved, draft, { signal, streamed });
+      else yield* this.extract(plan, retrieved, lexemes, draft);
+      draft.latency.generation = performance.now() - started - draft.latency.retrieval;
+      draft.usage.credits += await spending.commit();
+      paid = true;
+    } finally {
+      // What was said is paid for, also where nobody hears the end of it. Without it the search costs nothing either.
+      if (!paid && draft.answer !== '')
+        draft.usage.credits += await spending.commit().catch((error: Error) => {
+          this.logger.warn(`An answer that ended early was not paid for: ${error.message}`);
+          return 0;
+        });
+      else if (!paid) await spending.release('the operation failed');
+    }
+    // What a fallback said, or without the reranking that was wanted, is not the answer that is wanted the next time.
+    const isWhole = draft.passages.length > 0 && draft.model === plan.chat?.name && !rerankFailed;
+    const keeping = plan.key && isWhole ? this.cache.keep(plan.key, plan.kbs, keptOf(draft)) : null;
+    try {
+      yield { type: 'usage', usage: draft.usage };
+      yield { type: 'done', answer: draft };
+    } finally {
+      // Nobody waits for it to hear the end of the answer; whoever has heard that asks again after it.
+      await keeping;
+    }
+  }
+
+  /** @throws Problem 404, 422 */
+  private async plan(references: readonly string[], request: AskRequest): Promise<Plan> {
+    const kbs = await this.database.run(tx => this.askedKbs.find(tx, references));
+    const [first] = kbs ?? [];
+    if (!kbs || !first) throw Problem.notFound('knowledge base');
+    const ofTenant = (await this.directory.find(this.context.tenant.id))?.config ?? {};
+    const config = kbs.length === 1 ? effectiveConfig(ofTenant, first.config) : effectiveConfig(ofTenant);
+    const choice = request.model ?? request.behaviour?.model ?? config.llm_model;
+    const chat = (await this.features.get('generated_answers')) ? await this.models.chat(choice) : null;
+    const isCached =
+      chat !== null && config.enable_llm_cache && !request.history?.length && !request.uncached;
     return {
-      ...generated,
-      kbId: retrieved.kb.id,
-      passages: retrieved.result.passages,
-      latency: { retrieval: found - started, generation: performance.now() - found },
+      kbs,
+      ids: kbs.map(({ id }) => id),
+      config,
+      chat,
+      json: request.response_format === 'json',
+      key: isCached
+        ? this.cache.keyOf({ kbs, config, models: [chat.name, await this.models.version()], request })
+        : null,
     };
   }
 
-  private async answer(
-    chat: ChatModel | null,
-    request: QueryRequest,
-    { config, result, embeddingModel }: Retrieved,
-    { passages, candidates, lexemes }: Evidence,
+  /** What was answered before: the question alone is paid for. */
+  private async *repeat(
+    plan: Plan,
+    kept: KeptAnswer,
+    draft: Answer,
+    started: number,
+  ): AsyncGenerator<AnswerEvent, void> {
+    if (plan.kbs.length === 1) this.usage.note({ kbId: plan.kbs[0]?.id });
+    const { credits } = await this.credits.spend(
+      { operation: 'query', lines: [{ operation: 'query', quantity: 1 }] },
+      () => Promise.resolve(),
+    );
+    Object.assign(draft, kept, { cached: true });
+    draft.usage.credits = credits;
+    draft.latency.retrieval = performance.now() - started;
+    yield { type: 'passages', passages: draft.passages };
+    yield* told(draft);
+    yield { type: 'usage', usage: draft.usage };
+    yield { type: 'done', answer: draft };
+  }
+
+  /** The question as it can be searched for, without what was said before it. */
+  private async standalone(
+    { chat }: Plan,
+    { query, history = [] }: AskRequest,
     signal: AbortSignal,
-  ): Promise<Pick<Answer, 'answered' | 'answer' | 'citations' | 'usage' | 'model'>> {
-    const usage = { promptTokens: 0, completionTokens: 0, credits: 0 };
-    if (!chat)
-      return { ...extractiveAnswer(result, candidates, lexemes, embeddingModel), usage, model: EXTRACTIVE };
-    const model = config.llm_model ?? chat.name;
-    if (passages.length === 0) return { answered: false, answer: NOT_FOUND, citations: [], usage, model };
-    await this.quotas.requireLlmTokens();
-    const prompt = buildPrompt(request.query, passages, request.system_prompt ?? config.system_prompt);
-    const { completion, credits } = await this.complete(chat, prompt, {
-      model,
-      temperature: request.temperature ?? config.llm_temperature,
-      maxTokens: request.max_tokens ?? config.llm_max_tokens,
+    draft: Answer,
+  ): Promise<string> {
+    if (history.length === 0) return query;
+    const joined = joinedQuestion(query, history);
+    if (!chat) return joined;
+    const prompt = standalonePrompt(query, history, chat.contextTokens);
+    const options = { temperature: 0, maxTokens: LONGEST_STANDALONE, whole: true, signal };
+    const call = await this.paidChat.open(chat, prompt, options, draft.usage);
+    try {
+      let reply = '';
+      for await (const delta of call.deltas()) reply += delta;
+      return readStandalone(reply) ?? joined;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ModelError)) throw error;
+      this.logger.warn(`A question was not put together with its conversation: ${error.message}`);
+      return joined;
+    }
+  }
+
+  private async *generate(
+    plan: Plan,
+    chat: ChatModel,
+    request: AskRequest,
+    { result }: Retrieved,
+    draft: Answer,
+    { signal, streamed }: { signal: AbortSignal; streamed: boolean },
+  ): AsyncGenerator<AnswerEvent, void> {
+    const { config, json } = plan;
+    const { behaviour = {} } = request;
+    const systemPrompt = request.system_prompt ?? behaviour.systemPrompt ?? config.system_prompt;
+    yield* this.generated.answer(chat, draft, {
+      question: request.query,
+      result,
+      history: request.history ?? [],
+      systemPrompt,
+      temperature: request.temperature ?? behaviour.temperature ?? config.llm_temperature,
+      maxTokens: request.max_tokens ?? behaviour.maxTokens ?? config.llm_max_tokens,
+      json,
+      streamed,
       signal,
     });
-    const { text, promptTokens, completionTokens } = completion;
-    return {
-      ...readAnswer(text, passages, candidates, lexemes, termWeights(result)),
-      usage: { promptTokens, completionTokens, credits },
-      model,
-    };
   }
 
-  /** Reserves the longest answer, and pays for what the model counts; where it counts nothing, for what is estimated. */
-  private async complete(
-    chat: ChatModel,
-    prompt: ChatMessage[],
-    options: ChatOptions & { model: string; maxTokens: number },
-  ): Promise<{ completion: ChatCompletion; credits: number }> {
-    const { model } = options;
-    const promptSize = prompt.reduce((sum, { content }) => sum + estimateTokens(content), 0);
-    const tokens = (input: number, output: number) => [
-      { operation: 'input_tokens' as const, model, quantity: input },
-      { operation: 'output_tokens' as const, model, quantity: output },
-    ];
-    const { result: completion, credits } = await this.credits.spend(
-      { operation: 'chat', lines: tokens(promptSize, options.maxTokens) },
-      async meter => {
-        const completed = await chat.complete(prompt, options);
-        const { text } = completed;
-        const promptTokens = counted(completed.promptTokens, promptSize);
-        const completionTokens = counted(completed.completionTokens, estimateTokens(text));
-        meter.used(...tokens(promptTokens, completionTokens));
-        this.usage.note({ model, inputTokens: promptTokens, outputTokens: completionTokens });
-        await this.quotas.countLlmTokens(promptTokens + completionTokens);
-        return { text, promptTokens, completionTokens };
-      },
-    );
-    return { completion, credits };
+  private async *extract(
+    { json }: Plan,
+    { result, models }: Retrieved,
+    lexemes: string[][],
+    draft: Answer,
+  ): AsyncGenerator<AnswerEvent, void> {
+    yield { type: 'passages', passages: draft.passages };
+    const candidates = candidateSentences(result.passages.slice(0, ANSWER_PASSAGES));
+    const { answered, answer, citations } = extractiveAnswer(result, candidates, lexemes, models);
+    Object.assign(draft, { answered, answer: json ? JSON.stringify({ answer }) : answer, citations });
+    yield* told(draft);
+  }
+
+  private failureOf(error: unknown): AnswerFailure {
+    if (error instanceof ModelError) this.logger.warn(`${error.code}: ${error.message}`);
+    const problem = error instanceof ModelError ? toModelProblem(error) : toProblem(error, this.logger);
+    return { status: problem.status, code: problem.code, detail: problem.detail };
   }
 }
 
-/** A model server may count nothing, or nonsense. */
-const counted = (tokens: number, estimate: number): number =>
-  Number.isSafeInteger(tokens) && tokens > 0 ? tokens : estimate;
+const newDraft = (): Answer => ({
+  answered: false,
+  answer: '',
+  citations: [],
+  passages: [],
+  usage: { promptTokens: 0, completionTokens: 0, credits: 0 },
+  model: EXTRACTIVE,
+  latency: { retrieval: 0, generation: 0 },
+  cached: false,
+  removedCitations: 0,
+});
+
+/** Of an answer that is there as a whole. What says that there is none is no token of it. */
+function* told({ answered, answer, citations }: Answer): Generator<AnswerEvent, void> {
+  if (!answered) return;
+  for (const citation of citations) yield { type: 'citation', citation };
+  yield { type: 'token', text: answer };
+}
+
+const keptOf = ({ answered, answer, citations, passages, model, removedCitations }: Answer): KeptAnswer => ({
+  answered,
+  answer,
+  citations,
+  passages,
+  model,
+  removedCitations,
+});
+
+/** The sentences of those passages that may be quoted. */
+const quotable = (passages: readonly Passage[]) =>
+  candidateSentences(passages.slice(0, ANSWER_PASSAGES)).map(({ passage, quote }) => ({
+    kbId: passage.kb_id,
+    text: quote,
+  }));

@@ -36,6 +36,7 @@ beforeAll(async () => {
 beforeEach(() => Object.values(logged).forEach(spy => spy.mockReset().mockImplementation(() => undefined)));
 afterEach(() => vi.clearAllMocks());
 afterAll(() => server.close());
+afterAll(() => vi.restoreAllMocks());
 
 const answerTo = (error: unknown, url = '/thing') => {
   thrown = error;

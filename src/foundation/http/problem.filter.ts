@@ -98,7 +98,8 @@ const DATABASE_PROBLEMS: Record<string, [code: string, detail: string]> = {
   ECONNRESET: ['database_unavailable', 'The connection to the database was lost. Try again in a moment.'],
 };
 
-function toProblem(error: unknown, logger: Logger): Problem {
+/** What is answered where this is thrown. What nobody has foreseen is written to the log, and tells nothing. */
+export function toProblem(error: unknown, logger: Logger): Problem {
   if (error instanceof Problem) return error;
   // What the JSON parser says quotes the body.
   if (error instanceof SyntaxError) return new Problem(400, 'malformed_json', 'The body is not valid JSON.');
