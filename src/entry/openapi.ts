@@ -34,7 +34,7 @@ export function createApiDocument(nest: NestFastifyApplication): OpenAPIObject {
 
 interface Guarded {
   description?: string;
-  'x-permission'?: { permission: string | null; domain: string | null };
+  'x-permission'?: { permission: string | null; or?: string; domain: string | null };
 }
 
 /** Says in each operation's text, for people, what `x-permission` says for programs. */
@@ -42,7 +42,10 @@ function withPermissions(document: OpenAPIObject): OpenAPIObject {
   for (const operation of Object.values(document.paths).flatMap((path): Guarded[] => Object.values(path))) {
     const access = operation['x-permission'];
     if (!access) continue;
-    const needed = access.permission ? `Needs \`${access.permission}\` in \`${access.domain}\`.` : 'Public.';
+    const permission = [access.permission, access.or]
+      .flatMap(name => (name ? `\`${name}\`` : []))
+      .join(' or ');
+    const needed = permission ? `Needs ${permission} in \`${access.domain}\`.` : 'Public.';
     operation.description = [operation.description, needed].filter(text => text).join('\n\n');
   }
   return document;

@@ -118,6 +118,7 @@ export class AuthorizationService implements OnModuleInit {
    *
    * @param kb id or slug of the one that the route names
    * @param anyKb whether it is enough, where none is named, to have the permission in one
+   * @param or another permission that lets in, too
    */
   async letsIn(
     subject: Subject,
@@ -125,7 +126,9 @@ export class AuthorizationService implements OnModuleInit {
     permission: Permission,
     kb: string | undefined,
     anyKb = false,
+    or: Permission | null = null,
   ): Promise<boolean> {
+    if (or && (await this.letsIn(subject, tenantId, or, kb, anyKb))) return true;
     if (kb && isKbPermission(permission)) return this.canInKb(subject, tenantId, kb, permission);
     if (await this.can(subject, tenantDomain(tenantId), permission)) return true;
     if (permission !== 'kb:read' && !anyKb) return false;
@@ -166,7 +169,7 @@ export class AuthorizationService implements OnModuleInit {
   private async accessOfToken(token: ApiTokenPrincipal, tenantId: string): Promise<TenantAccess> {
     if (token.tenantId !== tenantId) return { all: false, groups: [], member: false };
     const { all, groups, member } = await this.accessOf(token.userId, tenantId);
-    return { all, groups, member: member || all, kbIds: token.kbIds };
+    return { all, groups, member: member || all, kbIds: token.kbIds, agentIds: token.agentIds };
   }
 
   /** Groups and grants of a member, and whether they are suspended; null for everybody else. */
@@ -353,9 +356,13 @@ export class AuthorizationService implements OnModuleInit {
 
 const userIdOf = (subject: Subject): string => (typeof subject === 'string' ? subject : subject.userId);
 
-/** What a token is for, whatever its creator may do. One that is kept to some knowledge bases makes, and hears of, no others. */
+/**
+ * What a token is for, whatever its creator may do. One that is kept to some knowledge bases makes, and hears of, no others;
+ * one that is kept to some agents makes none.
+ */
 const mayAsk = (subject: Subject, domain: string, permission: Permission): boolean =>
   typeof subject === 'string' ||
   (domain === tenantDomain(subject.tenantId) &&
     subject.scopes.has(permission) &&
-    !(subject.kbIds && BEYOND_SINGLE_KBS.includes(permission)));
+    !(subject.kbIds && BEYOND_SINGLE_KBS.includes(permission)) &&
+    !(subject.agentIds && permission === 'agent:create'));

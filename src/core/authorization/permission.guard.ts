@@ -27,7 +27,7 @@ export class PermissionGuard implements CanActivate {
     if (kind === 'platform') this.context.setForPlatform();
     const { principal } = this.context;
     if (principal.kind === 'api_token') {
-      requireForTokens(principal, access.tokens);
+      requireForTokens(principal, access);
       // What it may see there of its own, the route looks after.
       if (kind === 'user') return true;
     }
@@ -35,7 +35,7 @@ export class PermissionGuard implements CanActivate {
     const { subject } = this.context;
     const allowed =
       kind === 'tenant'
-        ? await this.authorization.letsIn(subject, this.context.tenant.id, permission, kb, anyKb)
+        ? await this.authorization.letsIn(subject, this.context.tenant.id, permission, kb, anyKb, access.or)
         : await this.authorization.can(subject, this.domainOf(permission), permission);
     if (!allowed) throw Problem.forbidden(`This needs the permission ${permission}.`);
     return true;
@@ -46,7 +46,10 @@ export class PermissionGuard implements CanActivate {
   }
 }
 
-function requireForTokens({ tokenKind }: ApiTokenPrincipal, tokens: boolean): void {
+function requireForTokens(
+  { tokenKind, agentIds }: ApiTokenPrincipal,
+  { tokens, asksAgents }: Extract<Access, { kind: 'permission' }>,
+): void {
   if (tokenKind === 'publishable') {
     throw Problem.forbidden(
       'This token stands in web pages for all to read: it opens a widget’s chat and nothing else.',
@@ -55,5 +58,11 @@ function requireForTokens({ tokenKind }: ApiTokenPrincipal, tokens: boolean): vo
   }
   if (!tokens) {
     throw Problem.forbidden('This is for people who are signed in, not for API tokens.', 'token_not_allowed');
+  }
+  if (agentIds && !asksAgents) {
+    throw Problem.forbidden(
+      'This token is kept to some agents: it asks those, and nothing past them.',
+      'agents_only',
+    );
   }
 }

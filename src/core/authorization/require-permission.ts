@@ -17,8 +17,12 @@ export type Access =
   | {
       kind: 'permission';
       permission: Permission;
+      /** Another one that lets in, too; null: none does. The route then looks what each of them shows. */
+      or: Permission | null;
       /** Whether API tokens may call it. */
       tokens: boolean;
+      /** Whether it asks an agent, so that API tokens which are kept to some may call it. */
+      asksAgents: boolean;
       /** Whether the knowledge base that it is about is named outside of the path, or not at all. */
       kbBesidePath: boolean;
     };
@@ -30,17 +34,38 @@ export type Access =
  *   A route that is about the caller's own things may let them in, and then keeps them to what is the token's.
  * @param options.kbBesidePath lets in whoever may do it in the knowledge base that the header X-KB-ID or the query `kb`
  *   names; where none is, in any. The route then asks again for the one that it takes.
+ * @param options.or a permission of the same kind that lets in, too: the route shows each what it gives
+ * @param options.asksAgents of a route that needs `query:run`: lets in API tokens that are kept to some agents, which
+ *   answer as those do, and do not ask the documents past them
  */
 export function RequirePermission(
   permission: Permission,
-  { tokens = domainKind(permission) === 'tenant', kbBesidePath = false } = {},
+  {
+    tokens = domainKind(permission) === 'tenant',
+    kbBesidePath = false,
+    or = null,
+    asksAgents = permission !== 'query:run',
+  }: { tokens?: boolean; kbBesidePath?: boolean; or?: Permission | null; asksAgents?: boolean } = {},
 ): MethodDecorator {
   const domain = { platform: 'platform', user: 'user_<id>', tenant: 'tenant_<id>' }[domainKind(permission)];
   return applyDecorators(
-    SetMetadata(ACCESS, { kind: 'permission', permission, tokens, kbBesidePath } satisfies Access),
+    SetMetadata(ACCESS, {
+      kind: 'permission',
+      permission,
+      or,
+      tokens,
+      asksAgents,
+      kbBesidePath,
+    } satisfies Access),
     ApiBearerAuth(),
     ...(tokens ? [ApiSecurity(API_KEY_SECURITY)] : []),
-    ApiExtension('x-permission', { permission, domain, tokens, description: PERMISSIONS[permission] }),
+    ApiExtension('x-permission', {
+      permission,
+      ...(or && { or }),
+      domain,
+      tokens,
+      description: PERMISSIONS[permission],
+    }),
     ApiProblems(401, 403, ...(domainKind(permission) === 'tenant' ? [404] : []), 429),
   );
 }

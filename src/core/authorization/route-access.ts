@@ -8,6 +8,8 @@ export interface GuardedRoute {
   path: string;
   /** Null for public routes. */
   permission: string | null;
+  /** Another one that opens it as well. */
+  or: string | null;
 }
 
 /** Reads of every route who may call it, and stops the start where one does not say. */
@@ -32,7 +34,7 @@ export class RouteAccess implements OnModuleInit {
     return this.routes().map(route => ({ ...route, permission: route.permission ?? null }));
   }
 
-  private routes(): Array<{ method: string; path: string; permission: string | null | undefined }> {
+  private routes(): Array<Omit<GuardedRoute, 'permission'> & { permission: string | null | undefined }> {
     return this.discovery.getControllers().flatMap(({ metatype, instance }) => {
       if (!instance || !metatype) return [];
       const prototype = Object.getPrototypeOf(instance) as Record<string, object>;
@@ -42,11 +44,13 @@ export class RouteAccess implements OnModuleInit {
         if (method === undefined) return [];
         const access = Reflect.getMetadata(ACCESS, handler) as Access | undefined;
         const permission = access && (access.kind === 'public' ? null : access.permission);
+        const or = access?.kind === 'permission' ? access.or : null;
         return pathsOf(metatype as Type).flatMap(base =>
           pathsOf(handler).map(path => ({
             method: RequestMethod[method],
             path: join(base, path),
             permission,
+            or,
           })),
         );
       });

@@ -40,6 +40,14 @@ export interface SpendMeter {
   used(...lines: CreditLine[]): void;
 }
 
+/** Credits that are set aside for work that is under way. */
+export interface Spending extends SpendMeter {
+  /** Takes what was really used, and gives back the rest. @returns micro-credits */
+  commit(): Promise<number>;
+  /** Gives everything back. Does not fail. */
+  release(note: string): Promise<void>;
+}
+
 /**
  * Prepaid credits of the context's tenant: what may cost something reserves its estimate first, and commits what it really
  * cost. What has no price costs nothing: not even a look into the database.
@@ -69,23 +77,41 @@ export class CreditsService {
     estimate: Estimate,
     work: (meter: SpendMeter) => Promise<T>,
   ): Promise<{ result: T; credits: number }> {
+    const spending = await this.begin(estimate);
+    try {
+      const result = await work(spending);
+      return { result, credits: await spending.commit() };
+    } catch (error) {
+      await spending.release('the operation failed');
+      throw error;
+    }
+  }
+
+  /**
+   * Reserves the estimate for work that ends in a place of its own, and keeps the reservation alive until then: whoever calls
+   * this must commit or release it.
+   *
+   * @throws Problem 402 `insufficient_credits`, 402 `token_budget_exceeded`, 422 `amount_too_large`
+   */
+  async begin(estimate: Estimate): Promise<Spending> {
     const reservation = await this.reserve(estimate);
     const used: CreditLine[] = [];
-    const meter: SpendMeter = { used: (...lines) => void used.push(...lines) };
-    if (!reservation) return { result: await work(meter), credits: 0 };
-    const timer = setInterval(() => this.renew(reservation), RENEW_EVERY_MS);
-    timer.unref();
-    try {
-      const result = await work(meter);
-      return { result, credits: await this.commit(reservation, used.length > 0 ? used : undefined) };
-    } catch (error) {
-      await this.release(reservation, 'the operation failed').catch((failure: Error) =>
-        this.logger.warn(`Credits wait until their reservation ends: ${failure.message}`),
-      );
-      throw error;
-    } finally {
-      clearInterval(timer);
-    }
+    const timer = reservation && setInterval(() => this.renew(reservation), RENEW_EVERY_MS);
+    timer?.unref();
+    return {
+      used: (...lines) => void used.push(...lines),
+      commit: async () => {
+        if (timer) clearInterval(timer);
+        return reservation ? this.commit(reservation, used.length > 0 ? used : undefined) : 0;
+      },
+      release: async note => {
+        if (timer) clearInterval(timer);
+        if (!reservation) return;
+        await this.release(reservation, note).catch((failure: Error) =>
+          this.logger.warn(`Credits wait until their reservation ends: ${failure.message}`),
+        );
+      },
+    };
   }
 
   /**
@@ -158,6 +184,12 @@ export class CreditsService {
       const { state } = await this.repository.release(tx, reservation.id, note);
       this.watch.tell(tx, state);
     });
+  }
+
+  /** What this costs at the prices of now, in micro-credits. Not inside of a transaction. @throws Problem 422 `amount_too_large` */
+  async priceOf(lines: readonly CreditLine[]): Promise<number> {
+    const prices = await this.prices.list;
+    return counted(() => prices.cost(lines)).total;
   }
 
   /** Whether the tenant is kept to what it has. */

@@ -159,7 +159,12 @@ const contextOf = (id: Buffer): string => `idempotency/${id.toString('hex')}`;
 const seesLess = (now: TenantAccess, then: TenantAccess): boolean =>
   (then.all && !now.all) ||
   then.groups.some(group => !now.all && !now.groups.includes(group)) ||
-  (Boolean(now.kbIds) && (!then.kbIds || then.kbIds.some(id => !now.kbIds?.includes(id))));
+  keptToLess(now.kbIds, then.kbIds) ||
+  keptToLess(now.agentIds, then.agentIds);
+
+/** Null stands for all. */
+const keptToLess = (now: TenantAccess['kbIds'], then: TenantAccess['kbIds']): boolean =>
+  Boolean(now) && (!then || then.some(id => !now?.includes(id)));
 
 const inProgress = (): Problem =>
   new Problem(409, 'idempotency_in_progress', 'The first request with this Idempotency-Key still runs.', {

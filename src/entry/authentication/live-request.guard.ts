@@ -30,6 +30,7 @@ export class LiveRequestGuard implements CanActivate {
       principal,
       tenantId: this.context.tenantOrNull?.id ?? null,
       permission: access.permission,
+      or: access.or,
       askedFor: kbOfRequest(request, access),
     });
     return true;

@@ -29,6 +29,8 @@ interface LiveRequest {
   tenantId: string | null;
   /** What the route requires; asked for again in its domain, and in the knowledge base that the request is about. */
   permission: Permission;
+  /** Another one that lets in, too. */
+  or: Permission | null;
   askedFor: AskedFor;
 }
 
@@ -107,7 +109,7 @@ export class LiveRequests implements OnModuleInit {
   }
 
   /** What a new request of the same kind would be told; null where it would be let in. */
-  private async refusalOf({ principal, tenantId, permission, askedFor, request }: LiveRequest) {
+  private async refusalOf({ principal, tenantId, permission, or, askedFor, request }: LiveRequest) {
     // Whoever else listens to the change has forgotten by then what it has made untrue.
     await Promise.resolve();
     const subject = await this.subjectOf(principal, request);
@@ -125,7 +127,7 @@ export class LiveRequests implements OnModuleInit {
     }
     if (!tenantRoute) return null;
     const { kb, anyKb } = askedFor;
-    const allowed = await this.authorization.letsIn(subject, tenantId, permission, kb, anyKb);
+    const allowed = await this.authorization.letsIn(subject, tenantId, permission, kb, anyKb, or);
     return allowed ? null : Problem.forbidden(`This needs the permission ${permission}.`);
   }
 

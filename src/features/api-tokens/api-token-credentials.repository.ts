@@ -2,9 +2,17 @@ import { Injectable } from '@nestjs/common';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { TokenKind } from './api-token.js';
 
+const TOKEN = `t.id AS "tokenId", t.name, u.id AS "userId", t.tenant_id AS "tenantId", t.kind, t.scopes,
+  t.kb_ids AS "kbIds", t.agent_ids AS "agentIds", t.rate_limit_per_minute AS "rateLimitPerMinute",
+  t.monthly_credit_budget::float8 AS "monthlyCreditBudget"`;
+
 /** What decides whether a secret opens anything, and as whom. */
-export interface KnownSecret {
+export interface KnownSecret extends KnownToken {
   hash: Buffer;
+}
+
+/** What decides what a token may do. */
+export interface KnownToken {
   /** Of the secret or of its token, whichever ends first. */
   expiresAt: Date | null;
   tokenId: string;
@@ -25,15 +33,22 @@ export class ApiTokenCredentialsRepository {
   /** @returns null too where the token is not active, or its creator may not sign in */
   async find(tx: Tx, prefix: string): Promise<KnownSecret | null> {
     const rows: KnownSecret[] = await tx.query(
-      `SELECT s.hash, least(s.expires_at, t.expires_at) AS "expiresAt", t.id AS "tokenId", t.name,
-              u.id AS "userId", t.tenant_id AS "tenantId", t.kind, t.scopes, t.kb_ids AS "kbIds",
-              t.agent_ids AS "agentIds", t.rate_limit_per_minute AS "rateLimitPerMinute",
-              t.monthly_credit_budget::float8 AS "monthlyCreditBudget"
+      `SELECT s.hash, least(s.expires_at, t.expires_at) AS "expiresAt", ${TOKEN}
        FROM api_token_secrets s
        JOIN api_tokens t ON t.id = s.token_id
        JOIN users u ON u.id = t.created_by
        WHERE s.prefix = $1 AND t.is_active AND u.is_active`,
       [prefix],
+    );
+    return rows[0] ?? null;
+  }
+
+  /** The same by its id, for work that somebody with a secret of it has asked for before. */
+  async findById(tx: Tx, id: string): Promise<KnownToken | null> {
+    const rows: KnownToken[] = await tx.query(
+      `SELECT t.expires_at AS "expiresAt", ${TOKEN} FROM api_tokens t JOIN users u ON u.id = t.created_by
+       WHERE t.id = $1 AND t.is_active AND u.is_active`,
+      [id],
     );
     return rows[0] ?? null;
   }

@@ -8,7 +8,11 @@ import { secretMatches } from '../../foundation/crypto/opaque-token.js';
 import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import { USER_TOPIC } from '../users/user-sessions.service.js';
 import { isExpired, prefixOf } from './api-token.js';
-import { ApiTokenCredentialsRepository, type KnownSecret } from './api-token-credentials.repository.js';
+import {
+  ApiTokenCredentialsRepository,
+  type KnownSecret,
+  type KnownToken,
+} from './api-token-credentials.repository.js';
 import { API_TOKEN_TOPIC } from './api-tokens.service.js';
 
 /** The database's own changes, by hand, are told to nobody. */
@@ -53,7 +57,19 @@ export class ApiTokenCredentials implements OnModuleInit {
     if (prefix === null) return null;
     const found = this.known.get(prefix) ?? (await this.find(prefix));
     if (!found || !secretMatches(secret, found.secret.hash) || isExpired(found.secret)) return null;
-    const { principal } = found;
+    return this.whereItOpens(found.principal);
+  }
+
+  /**
+   * The token of this id, where it is good, as in {@link principalOf}: for work that goes on apart from the request which
+   * brought its secret. Reads it anew.
+   */
+  async principalOfId(tokenId: string): Promise<ApiTokenPrincipal | null> {
+    const token = await this.database.run(tx => this.repository.findById(tx, tokenId));
+    return token && !isExpired(token) ? this.whereItOpens(toPrincipal(token)) : null;
+  }
+
+  private async whereItOpens(principal: ApiTokenPrincipal): Promise<ApiTokenPrincipal | null> {
     if (!(await this.directory.find(principal.tenantId))) return null;
     const { member } = await this.authorization.accessOf(principal, principal.tenantId);
     return member ? principal : null;
@@ -76,16 +92,16 @@ export class ApiTokenCredentials implements OnModuleInit {
   }
 }
 
-const toPrincipal = (secret: KnownSecret): ApiTokenPrincipal => ({
+const toPrincipal = (token: KnownToken): ApiTokenPrincipal => ({
   kind: 'api_token',
-  tokenId: secret.tokenId,
-  name: secret.name,
-  userId: secret.userId,
-  tenantId: secret.tenantId,
-  tokenKind: secret.kind,
-  scopes: new Set(secret.scopes),
-  kbIds: secret.kbIds,
-  agentIds: secret.agentIds,
-  rateLimitPerMinute: secret.rateLimitPerMinute,
-  monthlyCreditBudget: secret.monthlyCreditBudget,
+  tokenId: token.tokenId,
+  name: token.name,
+  userId: token.userId,
+  tenantId: token.tenantId,
+  tokenKind: token.kind,
+  scopes: new Set(token.scopes),
+  kbIds: token.kbIds,
+  agentIds: token.agentIds,
+  rateLimitPerMinute: token.rateLimitPerMinute,
+  monthlyCreditBudget: token.monthlyCreditBudget,
 });

@@ -182,6 +182,14 @@ export class ApiTokensRepository {
     return rows.map(row => row.id);
   }
 
+  /** Those of `ids` that the transaction sees as agents. */
+  async visibleAgents(tx: Tx, ids: readonly string[]): Promise<string[]> {
+    const rows: Array<{ id: string }> = await tx.query('SELECT id FROM agents WHERE id = ANY ($1::uuid[])', [
+      ids,
+    ]);
+    return rows.map(row => row.id);
+  }
+
   private async withSecrets(tx: Tx, tokens: StoredToken[]): Promise<ApiToken[]> {
     if (tokens.length === 0) return [];
     const rows: Array<ApiToken['secrets'][number] & { tokenId: string }> = await tx.query(

@@ -10,7 +10,7 @@ import { ChangeFeed } from '../../foundation/database/change-feed.js';
 import type { Tx } from '../../foundation/database/transaction.js';
 import { type IfMatch, requireMatch } from '../../foundation/http/entity-tag.js';
 import type { Page } from '../../foundation/http/pagination.js';
-import { Problem } from '../../foundation/http/problem.js';
+import { type FieldError, Problem } from '../../foundation/http/problem.js';
 import {
   type ApiToken,
   PUBLISHABLE_SCOPES,
@@ -73,7 +73,7 @@ export class ApiTokensService {
       requireFitting({ ...fields, kind: input.kind });
       requireHeld(giver, fields.scopes);
       requireWithin(giver, fields);
-      await this.requireVisible(tx, fields.kbIds);
+      await this.requireVisible(tx, fields);
       const row = { ...fields, id, tenantId: tenant.id, kind: input.kind, createdBy: userId };
       if (!(await this.tokens.insert(tx, row))) throw nameTaken();
       await this.addSecret(tx, id, secret);
@@ -103,7 +103,7 @@ export class ApiTokensService {
       requireFitting({ ...after, expiresAt: input.expires_at === undefined ? null : after.expiresAt });
       const gives = input.scopes !== undefined || widens(before, after);
       if (gives) this.requireGiving({ held, own: await this.ownLimits(tx) }, creators, after);
-      if (input.kb_ids) await this.requireVisible(tx, input.kb_ids);
+      await this.requireVisible(tx, { kbIds: input.kb_ids ?? null, agentIds: input.agent_ids ?? null });
       if (!(await this.tokens.update(tx, id, after))) throw nameTaken();
       await this.changes.publish(tx, API_TOKEN_TOPIC, id);
       this.audit.record(tx, {
@@ -205,19 +205,18 @@ export class ApiTokensService {
     throw Problem.forbidden('The creator of this token may see what you do not.', 'limit_above_own');
   }
 
-  /** Somebody else's knowledge bases, and those that one does not see, are the same as none. */
-  private async requireVisible(tx: Tx, kbIds: readonly string[] | null): Promise<void> {
-    if (kbIds === null) return;
-    const visible = await this.tokens.visibleKbs(tx, kbIds);
-    const unknown = kbIds.filter(id => !visible.includes(id));
-    if (unknown.length === 0) return;
-    throw Problem.invalid(
-      unknown.map(id => ({
-        path: `kb_ids.${kbIds.indexOf(id)}`,
-        code: 'unknown_kb',
-        message: `There is no knowledge base ${id}.`,
-      })),
-    );
+  /** Somebody else's knowledge bases and agents, and those that one does not see, are the same as none. */
+  private async requireVisible(
+    tx: Tx,
+    { kbIds, agentIds }: Pick<TokenLimits, 'kbIds' | 'agentIds'>,
+  ): Promise<void> {
+    const kbs = kbIds && (await this.tokens.visibleKbs(tx, kbIds));
+    const agents = agentIds && (await this.tokens.visibleAgents(tx, agentIds));
+    const errors = [
+      ...unknownIds('kb_ids', kbIds, kbs, 'unknown_kb', 'knowledge base'),
+      ...unknownIds('agent_ids', agentIds, agents, 'unknown_agent', 'agent'),
+    ];
+    if (errors.length > 0) throw Problem.invalid(errors);
   }
 
   private async addSecret(tx: Tx, tokenId: string, secret: string): Promise<void> {
@@ -227,6 +226,18 @@ export class ApiTokensService {
     if (await this.tokens.insertSecret(tx, { prefix, tenantId, tokenId, hash })) return;
     throw Problem.conflict('try_again', 'The secret that was made begins like another one. Try again.');
   }
+}
+
+function unknownIds(
+  field: string,
+  ids: readonly string[] | null,
+  known: readonly string[] | null,
+  code: string,
+  what: string,
+): FieldError[] {
+  return (ids ?? []).flatMap((id, index) =>
+    known?.includes(id) ? [] : [{ path: `${field}.${index}`, code, message: `There is no ${what} ${id}.` }],
+  );
 }
 
 /** A token that makes another passes on what it says nothing else of. */
