@@ -13,7 +13,7 @@ const MOST_AT_ONCE = 500;
 
 /**
  * Tells when a tenant runs into a limit, or past one that is not enforced: as the event `quota.exceeded`, at most once an
- * hour for each tenant and limit in the whole installation.
+ * hour for each tenant and limit (and knowledge base, where each has its own) in the whole installation.
  */
 @Injectable()
 export class QuotaAlarm implements OnModuleInit, BeforeApplicationShutdown {
@@ -48,7 +48,7 @@ export class QuotaAlarm implements OnModuleInit, BeforeApplicationShutdown {
 
   /** In the background: whoever ran into the limit does not wait for it. @param enforced whether it was refused */
   raise(exceeded: QuotaExceeded, enforced: boolean): void {
-    const key = `${exceeded.tenantId}/${exceeded.limit}`;
+    const key = `${exceeded.tenantId}/${exceeded.limit}/${exceeded.kbId ?? ''}`;
     if (this.told.has(key)) return;
     this.told.set(key, true);
     const telling = this.tell(exceeded, enforced).catch((error: unknown) => {
@@ -60,10 +60,10 @@ export class QuotaAlarm implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private async tell({ tenantId, ...exceeded }: QuotaExceeded, enforced: boolean): Promise<void> {
-    const { limit, used, max, planTier } = exceeded;
+    const { limit, kbId, used, max, planTier } = exceeded;
     const isNew = await this.database.run(async tx => {
-      if (!(await this.repository.markTold(tx, tenantId, limit))) return false;
-      const data = { limit, used, max, plan_tier: planTier, enforced };
+      if (!(await this.repository.markTold(tx, tenantId, limit, kbId))) return false;
+      const data = { limit, ...(kbId && { kb_id: kbId }), used, max, plan_tier: planTier, enforced };
       this.events.publish(tx, { type: 'quota.exceeded', data }, tenantId);
       return true;
     });

@@ -95,15 +95,17 @@ export class QuotasRepository {
    *
    * @returns false where somebody has been within the last hour
    */
-  async markTold(tx: Tx, tenantId: string, limit: LimitName): Promise<boolean> {
+  async markTold(tx: Tx, tenantId: string, limit: LimitName, kbId?: string): Promise<boolean> {
     // In the order in which everybody locks them.
     await tx.query('SELECT FROM tenants WHERE id = $1 FOR KEY SHARE', [tenantId]);
     const [rows]: [unknown[]] = await tx.query(
-      `UPDATE tenant_counters SET told_at = told_at || jsonb_build_object($2::text, now())
+      `UPDATE tenant_counters SET told_at = jsonb_build_object($2::text, now()) ||
+         (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each_text(told_at)
+          WHERE key <> $2 AND value::timestamptz > now() - interval '1 hour')
        WHERE tenant_id = $1
          AND coalesce((told_at->>$2)::timestamptz NOT BETWEEN now() - interval '1 hour' AND now(), true)
        RETURNING tenant_id`,
-      [tenantId, limit],
+      [tenantId, [limit, kbId].filter(Boolean).join(' ')],
     );
     return rows.length === 1;
   }

@@ -11,6 +11,7 @@ import { TenantContext } from '../tenancy/tenant-context.js';
 import { TenantDatabase } from '../tenancy/tenant-database.js';
 import { type KnownTenant, TenantDirectory } from '../tenancy/tenant-directory.js';
 import {
+  type LimitName,
   type LimitOverrides,
   type Limits,
   type PlanTier,
@@ -174,6 +175,24 @@ export class QuotasService {
     const tenant = await this.directory.find(this.context.tenant.id);
     if (!tenant || tenant.limits[TOKENS] === null || tokens <= 0) return;
     await this.counters.add(tenant.id, TOKENS, tokens, new Date());
+  }
+
+  /**
+   * Of work of the context's tenant in a knowledge base that went on without what there was no room for. Not inside of a
+   * transaction.
+   */
+  async tellReached(
+    reached: ReadonlyArray<{ limit: LimitName; used: number; max: number }>,
+    kbId: string,
+  ): Promise<void> {
+    const tenant = reached.length > 0 ? await this.directory.find(this.context.tenant.id) : null;
+    if (!tenant) return;
+    for (const exceeded of reached) {
+      this.alarm.raise(
+        { ...exceeded, kbId, tenantId: tenant.id, planTier: tenant.planTier },
+        tenant.enforceQuotas,
+      );
+    }
   }
 
   private tooLargeForTenant({ id, planTier }: KnownTenant, max: number): Problem {

@@ -13,7 +13,7 @@ export class LeaseLostError extends Error {
 /** Holds a document for its worker and reports progress; its signal ends the work when the document is lost. */
 export class DocumentLease {
   private readonly controller = new AbortController();
-  private readonly timer: NodeJS.Timeout;
+  private timer: NodeJS.Timeout;
   private beating: Promise<void> | null = null;
   private stage: DocumentStage = 'load';
   private stageSince = performance.now();
@@ -30,7 +30,7 @@ export class DocumentLease {
   ) {
     parent.addEventListener('abort', this.abort, { once: true });
     if (parent.aborted) this.abort();
-    this.timer = setInterval(() => this.beat(), HEARTBEAT_MS);
+    this.timer = this.start();
   }
 
   get signal(): AbortSignal {
@@ -73,6 +73,12 @@ export class DocumentLease {
     await this.beating;
   }
 
+  /** After {@link rest}, where the transaction came to nothing and the work goes on. */
+  resume(): void {
+    clearInterval(this.timer);
+    this.timer = this.start();
+  }
+
   end(): void {
     clearInterval(this.timer);
     this.parent.removeEventListener('abort', this.abort);
@@ -83,6 +89,10 @@ export class DocumentLease {
     const now = performance.now();
     this.times[this.stage] = Math.round((this.times[this.stage] ?? 0) + now - this.stageSince);
     this.stageSince = now;
+  }
+
+  private start(): NodeJS.Timeout {
+    return setInterval(() => this.beat(), HEARTBEAT_MS);
   }
 
   private readonly abort = (): void => this.controller.abort(this.parent.reason);

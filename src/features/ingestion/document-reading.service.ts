@@ -75,7 +75,7 @@ export class DocumentReading {
             readable: options.readable,
             split,
             signal,
-            recognize: this.remote.recognizer(signal),
+            recognize: await this.remote.recognizer(signal),
           }),
         );
       }

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { ModelsService } from '../../core/models/models.service.js';
+import type { EmbeddingModel } from '../../core/models/model.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import type { Chunk } from '../../foundation/extraction/chunk-splitter.js';
 import { DocumentError } from '../../foundation/extraction/document-error.js';
@@ -19,9 +19,8 @@ const CHUNKS_AT_ONCE = 200;
 const VECTORS_AT_ONCE = 64;
 /** As many batches of one document are embedded at a time: while one is stored the model works on another. */
 const LANES = 2;
-/** Share of the progress bar that lies before the first embedding, and after the last. */
+/** Share of the progress bar that lies before the first embedding. */
 const LOADED = 0.1;
-const EMBEDDED = 0.95;
 
 /**
  * The steps of an ingestion before the last: each stages what it has made, batch by batch, so that neither the text nor the
@@ -32,7 +31,6 @@ export class DocumentStaging {
   constructor(
     private readonly database: TenantDatabase,
     private readonly repository: StagingRepository,
-    private readonly models: ModelsService,
   ) {}
 
   /**
@@ -90,23 +88,26 @@ export class DocumentStaging {
    * Stages the vectors of all chunks that have none.
    *
    * @param before how many have one already
+   * @param until share of the progress bar when the last one has
    * @param onStaged is told the tokens of each batch once it is staged
    * @throws ModelError, LeaseLostError
    */
   async embed(
     document: ClaimedDocument,
+    model: EmbeddingModel,
     { chunkCount }: Checkpoint,
     before: number,
+    until: number,
     lease: DocumentLease,
     onStaged: (tokens: number) => void,
   ): Promise<void> {
     const owner = ownerOf(document);
     const batches = this.unembedded(document.id, lease);
-    const progress = new Progress(lease, chunkCount, before);
+    const progress = new Progress(lease, chunkCount, before, until);
     // The first lane that fails ends the batches for the others, too: an iterator that is left early is closed.
     const lane = async (): Promise<void> => {
       for await (const batch of batches) {
-        await this.embedBatch(owner, batch, lease, progress);
+        await this.embedBatch(owner, model, batch, lease, progress);
         onStaged(batch.reduce((sum, chunk) => sum + chunk.tokenCount, 0));
       }
     };
@@ -114,17 +115,18 @@ export class DocumentStaging {
     // What the other lanes have asked for is staged before anybody says how the attempt ended.
     const outcomes = await Promise.allSettled(lanes);
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-    lease.note('store', EMBEDDED);
+    lease.note('store', until);
   }
 
   private async embedBatch(
     owner: ChunkOwner,
+    model: EmbeddingModel,
     batch: UnembeddedChunk[],
     lease: DocumentLease,
     progress: Progress,
   ): Promise<void> {
     const part = progress.part();
-    const vectors = await this.models.embedding().embedDocuments(
+    const vectors = await model.embedDocuments(
       batch.map(chunk => chunk.text),
       { signal: lease.signal, onProgress: part },
     );
@@ -157,6 +159,7 @@ class Progress {
     private readonly lease: DocumentLease,
     private readonly total: number,
     private done: number,
+    private readonly until: number,
   ) {}
 
   /** @returns to be told how many of a batch are done */
@@ -165,7 +168,7 @@ class Progress {
     return done => {
       this.done += done - before;
       before = done;
-      this.lease.note('embed', LOADED + (EMBEDDED - LOADED) * (this.done / this.total));
+      this.lease.note('embed', LOADED + (this.until - LOADED) * (this.done / this.total));
     };
   }
 }

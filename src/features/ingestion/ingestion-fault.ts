@@ -36,7 +36,12 @@ export function faultOf(error: unknown): IngestionFault {
   }
   if (error instanceof DocumentError) return permanent(error.code, error.message);
   if (error instanceof ModelError)
-    return { code: error.code, message: error.message, passing: error.retryable };
+    return {
+      code: error.code,
+      message: error.message,
+      passing: error.retryable,
+      retryAfter: error.retryAfter,
+    };
   // There are too few credits: somebody has to do something, and to ask for another attempt.
   if (error instanceof Problem)
     return { code: error.code, message: error.detail, passing: error.status >= 500 };

@@ -1,7 +1,9 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import { ModelsModule } from '../../core/models/models.module.js';
 import { DocumentsModule } from '../documents/documents.module.js';
+import { GraphModule } from '../graph/graph.module.js';
 import { KnowledgeBasesModule } from '../knowledge-bases/knowledge-bases.module.js';
+import { DocumentExtraction } from './document-extraction.service.js';
 import { DocumentReading } from './document-reading.service.js';
 import { DocumentStaging } from './document-staging.service.js';
 import { DocumentLoaderModule } from './document-loader.module.js';
@@ -24,7 +26,7 @@ export class IngestionModule {
   static forRoot({ work }: { work: boolean }): DynamicModule {
     return {
       module: IngestionModule,
-      imports: [DocumentsModule, KnowledgeBasesModule, ModelsModule, DocumentLoaderModule],
+      imports: [DocumentsModule, GraphModule, KnowledgeBasesModule, ModelsModule, DocumentLoaderModule],
       controllers: [KbIngestionController, PreviewController],
       providers: [
         KbIngestionService,
@@ -35,7 +37,14 @@ export class IngestionModule {
         WebPages,
         WebImport,
         ...(work
-          ? [IngestionService, IngestionRepository, IngestionWorker, DocumentReading, DocumentStaging]
+          ? [
+              IngestionService,
+              IngestionRepository,
+              IngestionWorker,
+              DocumentReading,
+              DocumentStaging,
+              DocumentExtraction,
+            ]
           : []),
       ],
     };

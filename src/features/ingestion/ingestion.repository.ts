@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Document, DocumentStage } from '../documents/document.entity.js';
 import type { SplitResult } from '../documents/staging.repository.js';
+import type { DocumentGraph } from '../graph/graph-store.repository.js';
 import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
 
 /** Where the newest content of a document lies. */
@@ -32,6 +33,7 @@ export interface ClaimedDocument {
   interruptions: number;
   /** Of its knowledge base. */
   config: KnowledgeBaseConfig;
+  language: string;
   /** The model of the vectors that the knowledge base holds; null: none so far. */
   embeddingModel: string | null;
   /** The model that all its documents are being indexed for anew. */
@@ -95,7 +97,7 @@ export class IngestionRepository {
          AND ((d.status = 'queued' AND d.stage IS NULL) OR (d.status = 'processing' AND d.lease_expires_at < now()))
        RETURNING d.id, d.tenant_id AS "tenantId", d.kb_id AS "kbId", d.title, d.version, d.source,
                  d.source_url AS "sourceUrl", d.created_by AS "createdBy", d.token_id AS "tokenId",
-                 d.attempts, d.interruptions, kb.config,
+                 d.attempts, d.interruptions, kb.config, kb.language,
                  CASE WHEN kb.chunk_count > 0 THEN kb.embedding_model END AS "embeddingModel",
                  kb.reindexing_to AS "reindexingTo",
                  (SELECT json_build_object('storageKey', v.storage_key, 'contentSha256', v.content_sha256,
@@ -145,13 +147,27 @@ export class IngestionRepository {
     return kb ? { ...kb, hasChunks: own.hasChunks } : null;
   }
 
-  async finish(tx: Tx, id: string, owner: string, result: SplitResult): Promise<boolean> {
+  async finish(
+    tx: Tx,
+    id: string,
+    owner: string,
+    result: SplitResult,
+    graph: DocumentGraph | null,
+  ): Promise<boolean> {
     return this.changeOwn(
       tx,
       `status = 'ready', stage = NULL, progress = 1, error_code = NULL, error_message = NULL, lease_owner = NULL,
        lease_expires_at = NULL, indexed_version = version, mime_type = $3, chunk_count = $4, token_count = $5,
-       warnings = $6::jsonb`,
-      [id, owner, result.mimeType, result.chunkCount, result.tokenCount, JSON.stringify(result.warnings)],
+       warnings = $6::jsonb, graph = $7::jsonb`,
+      [
+        id,
+        owner,
+        result.mimeType,
+        result.chunkCount,
+        result.tokenCount,
+        JSON.stringify(result.warnings),
+        graph && JSON.stringify(graph),
+      ],
     );
   }
 

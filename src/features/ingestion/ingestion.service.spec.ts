@@ -1,12 +1,13 @@
 import { Logger } from '@nestjs/common';
 import { ClsServiceManager } from 'nestjs-cls';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ModelError } from '../../core/models/model.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { DocumentError } from '../../foundation/extraction/document-error.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { FileDamagedError, FileMissingError } from '../../foundation/storage/file-storage.js';
 import type { Checkpoint } from '../documents/staging.repository.js';
+import type { StoredGraph } from '../graph/graph-store.repository.js';
 import { DocumentStaging } from './document-staging.service.js';
 import { IngestionService } from './ingestion.service.js';
 import type { ClaimedDocument } from './ingestion.repository.js';
@@ -28,6 +29,7 @@ const claimed: ClaimedDocument = {
   attempts: 0,
   interruptions: 0,
   config: { chunk_size: 500 },
+  language: 'english',
   embeddingModel: null,
   reindexingTo: null,
 };
@@ -87,6 +89,13 @@ function createParts() {
     chunks: {
       swapIn: vi.fn(async () => ({ reweighNeeded: false })),
     },
+    extraction: {
+      plan: vi.fn(async () => null),
+      extract: vi.fn(async () => undefined),
+      embedNames: vi.fn(async () => undefined),
+    },
+    graph: { swapIn: vi.fn(async () => null as StoredGraph | null) },
+    tellReached: vi.fn(async () => undefined),
     storage: { forget: vi.fn(async () => outside(undefined)) },
     model: { name: 'a model', embedDocuments: vi.fn((texts: string[]) => outside(texts.map(() => [1, 0]))) },
     calls: { now: vi.fn(), later: vi.fn(), afterCommit: vi.fn() },
@@ -107,7 +116,10 @@ beforeEach(() => {
   inTransaction = false;
   parts = createParts();
   shutdown = new AbortController();
-  const models = { embedding: () => parts.model };
+  const models = {
+    embedding: async () => parts.model,
+    embeddingOf: async (name: string) => (name === parts.model.name ? parts.model : null),
+  };
   const credits = {
     async spend(estimate: { lines: unknown[] }, work: (meter: object) => Promise<unknown>) {
       parts.estimate(estimate.lines);
@@ -120,9 +132,11 @@ beforeEach(() => {
     parts.database,
     parts.repository,
     parts.reading,
-    new DocumentStaging(parts.database as never, parts.staging as never, models as never),
+    new DocumentStaging(parts.database as never, parts.staging as never),
+    parts.extraction,
     parts.staging,
     parts.chunks,
+    parts.graph,
     { notePage: vi.fn(), requeue: vi.fn() },
     parts.versions,
     parts.knowledgeBases,
@@ -131,6 +145,7 @@ beforeEach(() => {
     models,
     { meter: () => ({ end: parts.ended }), note: parts.noted },
     credits,
+    { tellReached: parts.tellReached },
     { publish: parts.publish },
     parts.calls,
     parts.documentVersions,
@@ -142,6 +157,7 @@ beforeEach(() => {
     vi.spyOn(Logger.prototype, method).mockImplementation(() => undefined);
 });
 afterEach(() => vi.clearAllMocks());
+afterAll(() => vi.restoreAllMocks());
 
 const ingest = () => service.ingest(picked, shutdown.signal);
 const claim = (changes: Partial<ClaimedDocument>) =>
@@ -188,7 +204,7 @@ describe('an ingestion that goes well', () => {
       expect.objectContaining({ hasChunks: false }),
     );
     const result = expect.objectContaining({ mimeType: 'text/plain', chunkCount: 2, tokenCount: 6 });
-    expect(parts.repository.finish).toHaveBeenCalledWith(expect.anything(), 'd', owner, result);
+    expect(parts.repository.finish).toHaveBeenCalledWith(expect.anything(), 'd', owner, result, null);
     expect(parts.repository.lockOwn).toHaveBeenCalledBefore(parts.chunks.swapIn);
     expect(parts.staging.discard).toHaveBeenCalledAfter(parts.chunks.swapIn);
   });

@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { CreditsService } from '../../core/credits/credits.service.js';
 import { EventsService } from '../../core/events/events.service.js';
+import type { EmbeddingModel } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
+import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { type ConfigOverrides, effectiveConfig } from '../../core/tenancy/tenant-config.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
@@ -20,9 +22,11 @@ import { DocumentVersionsService } from '../documents/document-versions.service.
 import { DocumentsRepository } from '../documents/documents.repository.js';
 import { IngestionCalls } from '../documents/ingestion-calls.service.js';
 import { type Checkpoint, StagingRepository } from '../documents/staging.repository.js';
+import { GraphStore, MissingVectorsError } from '../graph/graph-store.repository.js';
 import { KnowledgeBasesRepository } from '../knowledge-bases/knowledge-bases.repository.js';
 import { DocumentLease, LeaseLostError } from './document-lease.js';
 import { DocumentReading } from './document-reading.service.js';
+import { DocumentExtraction, type GraphPlan } from './document-extraction.service.js';
 import { DocumentStaging } from './document-staging.service.js';
 import { EmbeddingModelChangedError, OWN_FAULTS, faultOf } from './ingestion-fault.js';
 import {
@@ -41,6 +45,11 @@ const ANOTHER_WORKER = 10;
 const MOST_INTERRUPTIONS = 25;
 /** Chunks that take long enough to be stored for somebody to see that stage. */
 const LONG_STORE = 1_000;
+/** Share of the progress bar when all chunks are embedded, and where a model is asked about each of them after that. */
+const EMBEDDED = 0.95;
+const EMBEDDED_BEFORE_MODEL = 0.4;
+/** Stores that find entities without a vector before such are let in: others delete documents all the time. */
+const MOST_STORES = 3;
 /** To be raised when the same file, with the same settings, is split in another way than before. */
 const READING_VERSION = 1;
 
@@ -50,8 +59,18 @@ interface Stored {
   chunkCount: number;
 }
 
+/** A document whose chunks are staged. */
+interface Work {
+  document: ClaimedDocument;
+  embedding: EmbeddingModel;
+  /** Null: nothing is to be extracted. */
+  graph: GraphPlan | null;
+  checkpoint: Checkpoint;
+  lease: DocumentLease;
+}
+
 /**
- * From an original to searchable chunks: load, split, embed, store. What the first three make is staged step by step, so
+ * From an original to searchable chunks: load, split, embed, extract, store. What the first four make is staged step by step, so
  * that another attempt goes on where this one ends; the last is one transaction, so that a document is wholly searchable or
  * not at all.
  */
@@ -66,8 +85,10 @@ export class IngestionService {
     private readonly repository: IngestionRepository,
     private readonly reading: DocumentReading,
     private readonly staging: DocumentStaging,
+    private readonly extraction: DocumentExtraction,
     private readonly stagingRepository: StagingRepository,
     private readonly chunks: ChunksRepository,
+    private readonly graph: GraphStore,
     private readonly documents: DocumentsRepository,
     private readonly versions: DocumentVersionsRepository,
     private readonly knowledgeBases: KnowledgeBasesRepository,
@@ -76,6 +97,7 @@ export class IngestionService {
     private readonly models: ModelsService,
     private readonly usage: UsageService,
     private readonly credits: CreditsService,
+    private readonly quotas: QuotasService,
     private readonly events: EventsService,
     private readonly calls: IngestionCalls,
     private readonly documentVersions: DocumentVersionsService,
@@ -128,24 +150,43 @@ export class IngestionService {
     if (document.interruptions > MOST_INTERRUPTIONS) {
       throw new DocumentError('damaged', 'Working on this document ended the process too often.');
     }
-    const { name: model } = this.models.embedding();
+    const config = effectiveConfig(ofTenant, document.config);
     // Before anything is paid for; once more when it is stored.
-    requireModel(document, model);
+    const embedding = await this.modelFor(document, config.embedding_model);
+    const graph = await this.extraction.plan(config, document.language);
     const original = document.original ?? (await this.reading.fetch(document, lease));
     if (!original) return this.keep(document);
-    const split = splitOptions(effectiveConfig(ofTenant, document.config));
-    const fingerprint = fingerprintOf(original, split, model);
+    const split = splitOptions(config);
+    const fingerprint = fingerprintOf(original, split, embedding.name, graph);
     if (checkpoint?.split && checkpoint.fingerprint === fingerprint) {
-      return this.embedAndStore(document, checkpoint, await this.staging.embedded(document), lease);
+      const before = await this.staging.embedded(document);
+      return this.embedAndStore({ document, embedding, graph, checkpoint, lease }, before);
     }
     const reading = this.reading.read(original, {
       split,
       readable: document.source === 'url',
       signal: lease.signal,
     });
-    const header = { version: document.version, fingerprint, embeddingModel: model };
+    const header = { version: document.version, fingerprint, embeddingModel: embedding.name };
     const staged = await this.staging.split(document, lease, header, reading);
-    return this.embedAndStore(document, staged, { chunks: 0, tokens: 0 }, lease);
+    const nothing = { chunks: 0, tokens: 0 };
+    return this.embedAndStore({ document, embedding, graph, checkpoint: staged, lease }, nothing);
+  }
+
+  /**
+   * The model whose vectors the knowledge base has, or is to have; where it has none yet, the one that its settings choose.
+   *
+   * @throws EmbeddingModelChangedError, Problem 409
+   */
+  private async modelFor(
+    { embeddingModel, reindexingTo }: ClaimedDocument,
+    chosen: string | null,
+  ): Promise<EmbeddingModel> {
+    const wanted = reindexingTo ?? embeddingModel;
+    if (wanted === null) return this.models.embedding(chosen);
+    const model = await this.models.embeddingOf(wanted);
+    if (!model) throw new EmbeddingModelChangedError(reindexingTo !== null);
+    return model;
   }
 
   /** A web page that has not changed is ready as it was, unless its vectors are to be those of another model. */
@@ -159,13 +200,9 @@ export class IngestionService {
   }
 
   /** Pays for what it embeds, also where another attempt has to go on: that one finds it staged. */
-  private async embedAndStore(
-    document: ClaimedDocument,
-    checkpoint: Checkpoint,
-    before: { chunks: number; tokens: number },
-    lease: DocumentLease,
-  ): Promise<Stored> {
-    const { name: model } = this.models.embedding();
+  private async embedAndStore(work: Work, before: { chunks: number; tokens: number }): Promise<Stored> {
+    const { document, checkpoint, lease, graph } = work;
+    const { name: model } = work.embedding;
     const tokens = (quantity: number) => ({ operation: 'embedding_tokens' as const, model, quantity });
     this.usage.note({ model });
     const { result } = await this.credits.spend(
@@ -181,11 +218,22 @@ export class IngestionService {
       async meter => {
         let paidFor = 0;
         try {
-          await this.staging.embed(document, checkpoint, before.chunks, lease, embedded => {
+          const until = graph?.chat ? EMBEDDED_BEFORE_MODEL : EMBEDDED;
+          const noteTokens = (embedded: number) => {
             paidFor += embedded;
             this.usage.note({ embeddingTokens: embedded });
-          });
-          return await this.store(document, checkpoint, lease);
+          };
+          await this.staging.embed(
+            document,
+            work.embedding,
+            checkpoint,
+            before.chunks,
+            until,
+            lease,
+            noteTokens,
+          );
+          if (graph) await this.extraction.extract(document, graph, checkpoint, until, EMBEDDED, lease);
+          return await this.storeWithVectors(work);
         } catch (error) {
           if (paidFor === 0 || !keepsWhatIsStaged(error, lease)) throw error;
           meter.used(tokens(paidFor));
@@ -197,11 +245,23 @@ export class IngestionService {
     return result;
   }
 
-  private async store(
-    document: ClaimedDocument,
-    checkpoint: Checkpoint,
-    lease: DocumentLease,
-  ): Promise<Stored> {
+  /** The names of its entities get their vectors right before: which need one depends on the other documents. */
+  private async storeWithVectors(work: Work): Promise<Stored> {
+    const { document, embedding, graph, lease } = work;
+    for (let attempt = 1; ; attempt++) {
+      if (graph) await this.extraction.embedNames(document, embedding, lease);
+      try {
+        return await this.store(work, attempt < MOST_STORES);
+      } catch (error) {
+        if (!(error instanceof MissingVectorsError)) throw error;
+        // A model is asked once more, which may take longer than the document is held without a sign of life.
+        lease.resume();
+      }
+    }
+  }
+
+  private async store(work: Work, requireVectors: boolean): Promise<Stored> {
+    const { document, checkpoint, lease } = work;
     if (checkpoint.chunkCount > LONG_STORE) await lease.within(() => Promise.resolve());
     // From here on nobody else gets at the document; a heartbeat would only wait for its lock.
     await lease.rest();
@@ -222,7 +282,9 @@ export class IngestionService {
         hasChunks,
         signal: lease.signal,
       });
-      await this.repository.finish(tx, document.id, lease.owner, checkpoint);
+      const options = { requireVectors, signal: lease.signal };
+      const graph = work.graph && (await this.graph.swapIn(tx, ownerOf(document), chunkCount, options));
+      await this.repository.finish(tx, document.id, lease.owner, checkpoint, graph?.graph ?? null);
       if (document.source === 'url') await this.documents.notePage(tx, document.id, checkpoint);
       await this.stagingRepository.discard(tx, document.id);
       const superfluous = await this.versions.deleteOthers(tx, document.id, [document.version]);
@@ -230,11 +292,12 @@ export class IngestionService {
         chunk_count: chunkCount,
         token_count: checkpoint.tokenCount,
       });
-      return { ...state, superfluous };
+      return { ...state, superfluous, reached: graph?.reached ?? [] };
     });
     const { chunkCount } = checkpoint;
     if (!stored) return { outcome: 'staged', chunkCount };
     await this.storage.forget(stored.superfluous);
+    await this.quotas.tellReached(stored.reached, document.kbId);
     if (stored.reweighNeeded) await this.reindexing.reweigh(document.kbId);
     return { outcome: 'ingested', chunkCount };
   }
@@ -324,7 +387,10 @@ const causeOf = (error: unknown): { cause?: unknown } =>
 
 /** Also where somebody else has the document by now, and goes on from there. */
 const keepsWhatIsStaged = (error: unknown, lease: DocumentLease): boolean =>
-  error instanceof LeaseLostError || lease.signal.aborted || faultOf(error).passing;
+  error instanceof LeaseLostError ||
+  error instanceof Problem ||
+  lease.signal.aborted ||
+  faultOf(error).passing;
 
 const splitOptions = (config: ReturnType<typeof effectiveConfig>): Required<SplitOptions> => ({
   chunkSize: config.chunk_size,
@@ -332,11 +398,12 @@ const splitOptions = (config: ReturnType<typeof effectiveConfig>): Required<Spli
   chunkUnit: config.chunk_unit,
 });
 
-/** Everything that chunks and vectors depend on: where it is the same, they are. */
+/** Everything that chunks, vectors and what is extracted depend on: where it is the same, they are. */
 const fingerprintOf = (
   original: Pick<Original, 'contentSha256' | 'mimeType' | 'fileName'>,
   split: Required<SplitOptions>,
   model: string,
+  graph: GraphPlan | null,
 ): string =>
   createHash('sha256')
     .update(
@@ -349,6 +416,8 @@ const fingerprintOf = (
         split.chunkOverlap,
         split.chunkUnit,
         model,
+        // What is staged without a graph stays what it was before there were any.
+        ...(graph ? [graph.fingerprint] : []),
       ]),
     )
     .digest('hex');

@@ -1,5 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { Tx } from '../../foundation/database/transaction.js';
+import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
+import type { DocumentGraph } from '../graph/graph-store.repository.js';
 import { OWN_FAULTS } from './ingestion-fault.js';
 
 /** A knowledge base whose documents may all be staged for another embedding model. */
@@ -38,6 +40,15 @@ const WRONGLY_FAILED = `
 /** The ingestion of knowledge bases as a whole. */
 @Injectable()
 export class KbIngestionRepository {
+  /** What the knowledge base sets itself; null where there is none. */
+  async configOf(tx: Tx, kbId: string): Promise<KnowledgeBaseConfig | null> {
+    const rows: Array<{ config: KnowledgeBaseConfig }> = await tx.query(
+      'SELECT config FROM knowledge_bases WHERE id = $1',
+      [kbId],
+    );
+    return rows[0]?.config ?? null;
+  }
+
   async setPaused(tx: Tx, kbId: string, paused: boolean): Promise<void> {
     await tx.query(
       'UPDATE knowledge_bases SET ingestion_paused = $2, updated_at = now() WHERE id = $1 AND ingestion_paused <> $2',
@@ -133,13 +144,14 @@ export class KbIngestionRepository {
     await tx.query(
       `UPDATE documents
        SET status = 'ready', stage = NULL, progress = 1, indexed_version = documents.version, mime_type = i.mime_type,
-           chunk_count = i.chunk_count, token_count = i.token_count, warnings = i.warnings, updated_at = now()
+           chunk_count = i.chunk_count, token_count = i.token_count, warnings = i.warnings, graph = NULL,
+           updated_at = now()
        FROM ingestions i WHERE i.document_id = documents.id AND documents.id = ANY ($1::uuid[])`,
       [parked],
     );
     await tx.query(
       `UPDATE documents
-       SET chunk_count = 0, token_count = 0, indexed_version = 0, updated_at = now(),
+       SET chunk_count = 0, token_count = 0, indexed_version = 0, graph = NULL, updated_at = now(),
            status = CASE status WHEN 'ready' THEN 'failed' ELSE status END,
            error_code = CASE status WHEN 'ready' THEN 'embedding_model_changed' ELSE error_code END,
            error_message = CASE status WHEN 'ready' THEN $3 ELSE error_message END
@@ -158,6 +170,11 @@ export class KbIngestionRepository {
       [kbId, model],
     );
     return rows.map(row => row.storageKey);
+  }
+
+  /** Says what a document has brought into the graph. */
+  async noteGraph(tx: Tx, id: string, graph: DocumentGraph): Promise<void> {
+    await tx.query('UPDATE documents SET graph = $2::jsonb WHERE id = $1', [id, JSON.stringify(graph)]);
   }
 
   /** The knowledge bases that a job re-indexes: one, as long as it holds documents. */

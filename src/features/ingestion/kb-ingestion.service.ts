@@ -1,14 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import { AuditService } from '../../core/audit/audit.service.js';
 import { BackgroundJobs } from '../../core/jobs/background-jobs.service.js';
-import { ModelsService } from '../../core/models/models.service.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { IngestionCalls } from '../documents/ingestion-calls.service.js';
 import type { KnowledgeBase } from '../knowledge-bases/knowledge-base.entity.js';
 import { KnowledgeBasesService } from '../knowledge-bases/knowledge-bases.service.js';
 import { KbIngestionRepository } from './kb-ingestion.repository.js';
-import { REINDEX_JOB, type ReindexPayload } from './kb-reindexing.service.js';
+import { KbReindexing, REINDEX_JOB, type ReindexPayload } from './kb-reindexing.service.js';
 
 /** What somebody asks of the ingestion of a knowledge base as a whole. */
 @Injectable()
@@ -18,7 +17,7 @@ export class KbIngestionService {
     private readonly database: TenantDatabase,
     private readonly knowledgeBases: KnowledgeBasesService,
     private readonly repository: KbIngestionRepository,
-    private readonly models: ModelsService,
+    private readonly reindexing: KbReindexing,
     private readonly jobs: BackgroundJobs,
     private readonly audit: AuditService,
     private readonly calls: IngestionCalls,
@@ -38,9 +37,11 @@ export class KbIngestionService {
    * Has every document of a knowledge base ingested again; what is searchable stays so until the new chunks are there.
    *
    * @returns the id of the job
-   * @throws Problem 404
+   * @throws Problem 404, 409 `embedding_model_changed` where the settings choose a model that there is not
    */
-  reindex(kbReference: string): Promise<string> {
+  async reindex(kbReference: string): Promise<string> {
+    const { config } = await this.knowledgeBases.get(kbReference);
+    const { name: model } = await this.reindexing.modelFor(config);
     return this.database.run(async tx => {
       const kb = await this.knowledgeBases.require(tx, kbReference);
       this.audit.record(tx, {
@@ -49,7 +50,7 @@ export class KbIngestionService {
         details: {
           name: kb.name,
           embedding_model_before: kb.embeddingModel,
-          embedding_model: this.models.embedding().name,
+          embedding_model: model,
         },
       });
       return this.jobs.enqueue(tx, {

@@ -1,15 +1,23 @@
 import { Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { EventsService } from '../../core/events/events.service.js';
 import { BackgroundJobs, JobError, type JobRun } from '../../core/jobs/background-jobs.service.js';
+import type { EmbeddingModel } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
+import { effectiveConfig } from '../../core/tenancy/tenant-config.js';
+import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
+import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
+import type { Tx } from '../../foundation/database/transaction.js';
 import { FileStorage } from '../../foundation/storage/file-storage.js';
 import { ChunksRepository, type IndexState } from '../documents/chunks.repository.js';
 import { DocumentJobsRepository } from '../documents/document-jobs.repository.js';
 import { DocumentsRepository } from '../documents/documents.repository.js';
 import { IngestionCalls } from '../documents/ingestion-calls.service.js';
-import { KbIngestionRepository } from './kb-ingestion.repository.js';
+import type { ChunkOwner } from '../documents/staging.repository.js';
+import { GraphStore, type StoredGraph } from '../graph/graph-store.repository.js';
+import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
+import { KbIngestionRepository, type ParkedDocument } from './kb-ingestion.repository.js';
 
 export const REINDEX_JOB = 'kb-reindex';
 const MOST_ATTEMPTS = 10;
@@ -28,9 +36,12 @@ export class KbReindexing implements OnModuleInit {
 
   constructor(
     private readonly context: TenantContext,
+    private readonly directory: TenantDirectory,
     private readonly database: TenantDatabase,
     private readonly repository: KbIngestionRepository,
     private readonly chunks: ChunksRepository,
+    private readonly graph: GraphStore,
+    private readonly quotas: QuotasService,
     private readonly documents: DocumentsRepository,
     private readonly documentJobs: DocumentJobsRepository,
     private readonly models: ModelsService,
@@ -64,12 +75,14 @@ export class KbReindexing implements OnModuleInit {
       const documents = await this.repository.listParked(tx, kbId);
       const tenantId = this.context.tenant.id;
       const state: IndexState = await this.chunks.swapAll(tx, { tenantId, kbId }, documents, signal);
+      const graphs = await this.swapGraphs(tx, { tenantId, kbId }, documents, signal);
       const superfluous = await this.repository.finishAll(
         tx,
         kbId,
         model,
         documents.map(({ id }) => id),
       );
+      for (const [id, { graph }] of graphs) await this.repository.noteGraph(tx, id, graph);
       for (const { id, title, chunkCount, tokenCount, page } of documents) {
         if (page) await this.documents.notePage(tx, id, page);
         const data = {
@@ -81,13 +94,31 @@ export class KbReindexing implements OnModuleInit {
         };
         this.events.publish(tx, { type: 'document.ready', data });
       }
-      return { ...state, superfluous, model, documents: documents.length };
+      const reached = [...graphs.values()].flatMap(stored => stored.reached);
+      return { ...state, superfluous, model, documents: documents.length, reached };
     });
     if (!swapped) return;
     const { model, documents } = swapped;
     this.logger.log({ msg: 'Knowledge base re-indexed', kb_id: kbId, embedding_model: model, documents });
     await this.storage.forget(swapped.superfluous);
+    await this.quotas.tellReached(swapped.reached, kbId);
     if (swapped.reweighNeeded) await this.reweigh(kbId);
+  }
+
+  private async swapGraphs(
+    tx: Tx,
+    kb: Pick<ChunkOwner, 'tenantId' | 'kbId'>,
+    documents: readonly ParkedDocument[],
+    signal: AbortSignal | undefined,
+  ): Promise<Map<string, StoredGraph>> {
+    const graphs = new Map<string, StoredGraph>();
+    for (const { id, chunkCount } of documents) {
+      // A limit that was raised since then may let in what was given no vector.
+      const options = { requireVectors: false, signal };
+      const stored = await this.graph.swapIn(tx, { ...kb, documentId: id }, chunkCount, options);
+      if (stored) graphs.set(id, stored);
+    }
+    return graphs;
   }
 
   /** Of a large knowledge base, apart from the store: everything is searchable already, whatever comes of this. */
@@ -99,12 +130,20 @@ export class KbReindexing implements OnModuleInit {
     }
   }
 
+  /** The embedding model that the settings of now choose for a knowledge base. @throws Problem 409 */
+  async modelFor(config: KnowledgeBaseConfig): Promise<EmbeddingModel> {
+    const tenant = await this.directory.find(this.context.tenant.id);
+    return this.models.embedding(effectiveConfig(tenant?.config ?? {}, config).embedding_model);
+  }
+
   /** As the system: whoever asked for it need not see every document. */
-  private run({ id, payload: { kbId } }: JobRun<ReindexPayload>): Promise<object> {
+  private async run({ id, payload: { kbId } }: JobRun<ReindexPayload>): Promise<object> {
+    const config = await this.database.run(tx => this.repository.configOf(tx, kbId));
+    if (!config) throw new JobError('kb_gone', 'The knowledge base was deleted.');
+    const { name: model } = await this.modelFor(config);
     return this.database.run(async tx => {
       const ids = await this.repository.lock(tx, kbId);
       if (!ids) throw new JobError('kb_gone', 'The knowledge base was deleted.');
-      const { name: model } = this.models.embedding();
       const { documents, reindexingTo } = await this.repository.requeueAll(tx, kbId, ids, model, id);
       this.calls.afterCommit(tx);
       return { kb_id: kbId, documents, reindexing_to: reindexingTo };

@@ -70,18 +70,14 @@ const EXTENSIONS: Record<string, string> = {
 @Injectable()
 export class RemoteReaders {
   private readonly docling: DoclingClient | null;
-  private readonly transcription: TranscriptionModel | null;
-  private readonly vision: VisionModel | null;
 
   constructor(
     @InjectEnv() env: Env,
-    models: ModelsService,
+    private readonly models: ModelsService,
     private readonly usage: UsageService,
     private readonly scratch: ScratchFolder,
   ) {
     this.docling = env.docling && new DoclingClient(env.docling);
-    this.transcription = models.transcription();
-    this.vision = models.vision();
   }
 
   /**
@@ -91,7 +87,7 @@ export class RemoteReaders {
    * @throws DocumentError where there is nothing to read in it; ModelError where the service fails
    */
   async read(file: RemoteFile, { signal }: { signal: AbortSignal }): Promise<RemoteText | null> {
-    const read = this.readerOf(file.mimeType);
+    const read = await this.readerOf(file.mimeType);
     if (!read) return null;
     const { text, ...rest } = await read(file, signal);
     if (text.trim() === '') throw nothingIn(file.mimeType);
@@ -108,8 +104,8 @@ export class RemoteReaders {
   }
 
   /** Reads scanned pages, for the loader; undefined where no model sees. Belongs to the request or job that asks for it. */
-  recognizer(signal: AbortSignal): LoadRequest['recognize'] {
-    const { vision } = this;
+  async recognizer(signal: AbortSignal): Promise<LoadRequest['recognize']> {
+    const vision = await this.models.vision();
     if (!vision) return undefined;
     // The loader asks from a thread's message, which belongs to no request or job.
     return AsyncResource.bind(async ({ png }: { png: Uint8Array }) =>
@@ -117,15 +113,17 @@ export class RemoteReaders {
     );
   }
 
-  private readerOf(mimeType: string): ((file: RemoteFile, signal: AbortSignal) => Promise<ReadText>) | null {
-    const { docling, transcription, vision } = this;
+  private async readerOf(
+    mimeType: string,
+  ): Promise<((file: RemoteFile, signal: AbortSignal) => Promise<ReadText>) | null> {
+    const { docling } = this;
     if (docling && (DOCUMENT_EXTENSIONS[mimeType] || DOCLING_PICTURES.includes(mimeType))) {
       return (file, signal) => this.convert(docling, file, signal);
     }
-    if (transcription && hasSound(mimeType)) {
-      return (file, signal) => this.transcribe(transcription, file, signal);
-    }
-    if (vision && VISION_TYPES.includes(mimeType)) return (file, signal) => this.look(vision, file, signal);
+    const transcription = hasSound(mimeType) ? await this.models.transcription() : null;
+    if (transcription) return (file, signal) => this.transcribe(transcription, file, signal);
+    const vision = VISION_TYPES.includes(mimeType) ? await this.models.vision() : null;
+    if (vision) return (file, signal) => this.look(vision, file, signal);
     return null;
   }
 

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { posix } from 'node:path';
+import { ModelsService } from '../../core/models/models.service.js';
 import { QuotasService } from '../../core/quotas/quotas.service.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
@@ -28,10 +29,11 @@ export class WebPages {
 
   constructor(
     @InjectEnv()
-    private readonly env: Pick<Env, 'web' | 'transcription' | 'vision' | 'docling'>,
+    private readonly env: Pick<Env, 'web' | 'docling'>,
     private readonly outbound: OutboundClient,
     private readonly quotas: QuotasService,
     private readonly storage: FileStorage,
+    private readonly models: ModelsService,
   ) {
     this.robots = env.web.respectRobots ? new WebRobots(outbound, env.web.userAgent) : null;
   }
@@ -104,7 +106,12 @@ export class WebPages {
 
   /** What a server calls a page only settles what its content leaves open: servers know no better. */
   private async typeOf(file: ReceivedFile, fileName: string | null, declared: string): Promise<string> {
-    const alsoReadable = (mimeType: string) => isReadRemotely(this.env, mimeType);
+    const readers = {
+      docling: this.env.docling,
+      transcription: await this.models.transcription(),
+      vision: await this.models.vision(),
+    };
+    const alsoReadable = (mimeType: string) => isReadRemotely(readers, mimeType);
     const claims = { fileName: fileName ?? undefined, declaredMimeType: declared || undefined };
     try {
       return await detectType(file.head, claims, { alsoReadable });
