@@ -39,3 +39,27 @@ export async function withApplication(
     await application.close();
   }
 }
+
+/** Of a process that was ended with Ctrl-C. */
+export const INTERRUPTED = 130;
+
+/** Ends the run at the first Ctrl-C; at the second, the process. */
+export function interruption(output: Output): { signal: AbortSignal; end(): void } {
+  const controller = new AbortController();
+  const onSignal = () => {
+    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    output.note('Stopping …');
+    controller.abort();
+  };
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  for (const name of signals) process.on(name, onSignal);
+  return {
+    signal: controller.signal,
+    end: () => {
+      for (const name of signals) process.off(name, onSignal);
+    },
+  };
+}
+
+/** Names of files, and of other things that somebody has named, may hold what moves the cursor. */
+export const printable = (text: string): string => text.replace(/[\p{Cc}\p{Cf}]/gu, '\uFFFD');

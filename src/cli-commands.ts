@@ -14,6 +14,7 @@ import { loadSecrets } from './foundation/crypto/secrets.js';
 import { openDatabase } from './foundation/database/data-source.js';
 import { migrate } from './foundation/database/migrate.js';
 import { Problem } from './foundation/http/problem.js';
+import { EVAL_USAGE, evaluate } from './eval-command.js';
 import { INGEST_USAGE, ingest } from './ingest-command.js';
 
 export { UsageError } from './cli-command.js';
@@ -38,7 +39,7 @@ export const USAGE = `Usage: npm run cli -- <command>
     --admin-email EMAIL       its first owner, made or found [the platform's admin]
     --admin-username NAME
     --admin-name TEXT
-${INGEST_USAGE}
+${INGEST_USAGE}${EVAL_USAGE}
 On the embedded database, stop the server first.
 `;
 
@@ -54,6 +55,7 @@ export function parseCommand(args: readonly string[]): Command {
   if (first === 'rotate-keys' && args.length === 1) return rotateKeys;
   if (first === 'storage' && second === 'sweep') return sweepStorage(args.slice(2));
   if (first === 'ingest') return ingest(args.slice(1));
+  if (first === 'eval') return evaluate(args.slice(1));
   if (first === 'tenant' && second === 'create') return createTenant(args.slice(2));
   throw new UsageError(first ? `There is no command "${args.join(' ')}".` : 'Which command?');
 }

@@ -1,8 +1,17 @@
 import { Presets, SingleBar } from 'cli-progress';
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Command, type Output, UsageError, withApplication } from './cli-command.js';
+import {
+  type Command,
+  INTERRUPTED,
+  type Output,
+  UsageError,
+  interruption,
+  printable,
+  withApplication,
+} from './cli-command.js';
+import { type ChosenServer, SERVER_OPTIONS, serverOf } from './cli-server.js';
 import { type FolderContent, globMatcher, listFolder } from './ingest-files.js';
 import { type Destination, IngestHere } from './ingest-here.js';
 import { IngestOverHttp } from './ingest-over-http.js';
@@ -25,8 +34,6 @@ export const INGEST_USAGE = `  ingest DIR          Brings the files of a folder 
 
 /** Milliseconds between two lines where no bar can be drawn. */
 const LINE_EVERY_MS = 5_000;
-/** Of a process that was ended with Ctrl-C. */
-const INTERRUPTED = 130;
 
 interface IngestSettings {
   folder: string;
@@ -34,7 +41,7 @@ interface IngestSettings {
   wanted: (path: string) => boolean;
   concurrency: number;
   /** Null: this process opens the database. */
-  server: { url: string; token: string } | null;
+  server: ChosenServer | null;
 }
 
 /** @throws UsageError */
@@ -151,27 +158,6 @@ function lines(output: Output): Progress {
 
 const endedOf = ({ ready, unchanged, failed }: IngestCounts): number => ready + unchanged + failed;
 
-/** Names of files may hold what moves the cursor. */
-const printable = (text: string): string => text.replace(/[\p{Cc}\p{Cf}]/gu, '\uFFFD');
-
-/** Ends the run at the first Ctrl-C; at the second, the process. */
-function interruption(output: Output): { signal: AbortSignal; end(): void } {
-  const controller = new AbortController();
-  const onSignal = () => {
-    if (controller.signal.aborted) process.exit(INTERRUPTED);
-    output.note('Stopping …');
-    controller.abort();
-  };
-  const signals = ['SIGINT', 'SIGTERM'] as const;
-  for (const name of signals) process.on(name, onSignal);
-  return {
-    signal: controller.signal,
-    end: () => {
-      for (const name of signals) process.off(name, onSignal);
-    },
-  };
-}
-
 function settingsOf(args: string[]): IngestSettings {
   const { values, positionals } = parseOptions(args);
   const [folder] = positionals;
@@ -218,31 +204,6 @@ function concurrencyOf(text = '4'): number {
   return number;
 }
 
-function serverOf(values: { url?: string; token?: string; 'token-file'?: string }): IngestSettings['server'] {
-  const { url, token: typed, 'token-file': file } = values;
-  if (url === undefined) {
-    if (typed !== undefined || file !== undefined) throw new UsageError('--token is for --url.');
-    return null;
-  }
-  const address = URL.canParse(url) ? new URL(url) : null;
-  if (!address || !/^https?:$/.test(address.protocol))
-    throw new UsageError('--url is an http or https address.');
-  if (address.username || address.search || address.hash)
-    throw new UsageError('--url is the address of the server alone.');
-  if ((typed === undefined) === (file === undefined))
-    throw new UsageError('--url needs --token or --token-file.');
-  const path = address.pathname.replace(/\/+$/, '').replace(/\/api\/v1$/, '');
-  return { url: `${address.origin}${path}`, token: typed ?? tokenIn(file as string) };
-}
-
-function tokenIn(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    throw new UsageError(`The file ${path} cannot be read: ${(error as Error).message}`);
-  }
-}
-
 const text = { type: 'string' } as const;
 
 function parseOptions(args: string[]) {
@@ -257,9 +218,7 @@ function parseOptions(args: string[]) {
         include: { type: 'string', multiple: true },
         metadata: text,
         concurrency: text,
-        url: text,
-        token: text,
-        'token-file': text,
+        ...SERVER_OPTIONS,
       },
     });
   } catch (error) {
