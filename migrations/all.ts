@@ -21,6 +21,13 @@ import { CreateAlerts1763900700000 } from './1763900700000-create-alerts.js';
 import { ExtendDocuments1764000000000 } from './1764000000000-extend-documents.js';
 import { AddCanonicalUrls1764000100000 } from './1764000100000-add-canonical-urls.js';
 import { WatchDocuments1764000900000 } from './1764000900000-watch-documents.js';
+import { CreateModels1765000100000 } from './1765000100000-create-models.js';
+import { AddLanguages1765000200000 } from './1765000200000-add-languages.js';
+import { IndexLargeKnowledgeBases1765000300000 } from './1765000300000-index-large-knowledge-bases.js';
+import { CreateAnswerCache1765000400000 } from './1765000400000-create-answer-cache.js';
+import { CreateAgentsAndChats1765000500000 } from './1765000500000-create-agents-and-chats.js';
+import { CreateKnowledgeGraphs1765000600000 } from './1765000600000-create-knowledge-graphs.js';
+import { CreateEvaluations1765000700000 } from './1765000700000-create-evaluations.js';
 
 /** In the order in which they run. */
 export const MIGRATIONS = [
@@ -47,4 +54,11 @@ export const MIGRATIONS = [
   ExtendDocuments1764000000000,
   AddCanonicalUrls1764000100000,
   WatchDocuments1764000900000,
+  CreateModels1765000100000,
+  AddLanguages1765000200000,
+  IndexLargeKnowledgeBases1765000300000,
+  CreateAnswerCache1765000400000,
+  CreateAgentsAndChats1765000500000,
+  CreateKnowledgeGraphs1765000600000,
+  CreateEvaluations1765000700000,
 ];

@@ -36,7 +36,7 @@ export async function openToPlatform(runner: QueryRunner, table: string, privile
 }
 
 /** Owners, admins and the system see all of their tenant; everybody else what is open or granted to them. */
-const SEES_ALL = `(SELECT current_setting('app.access', true) = 'all')`;
+export const SEES_ALL = `(SELECT current_setting('app.access', true) = 'all')`;
 /** The cast outside makes it an array to look in, where a bare sub-select would be rows to compare with. */
 const CURRENT_GROUPS = `(SELECT nullif(current_setting('app.groups', true), ''))::uuid[]`;
 const IS_MINE = `user_id = ${CURRENT_USER} OR group_id = ANY (${CURRENT_GROUPS})`;

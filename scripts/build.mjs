@@ -156,3 +156,12 @@ function isAlive(pid) {
     return error.code === 'EPERM';
   }
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await build();
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    process.exitCode = error.exitCode;
+  }
+}

@@ -15,12 +15,14 @@ import { BackgroundJobsModule } from './core/jobs/background-jobs.module.js';
 import { JOBS_QUEUE, OUTBOUND_JOBS_QUEUE } from './core/jobs/background-jobs.service.js';
 import { MailModule } from './core/mail/mail.module.js';
 import { ModelErrorFilter } from './core/models/model-error.filter.js';
+import { ModelsModule } from './core/models/models.module.js';
 import { CallLimitsGuard } from './core/quotas/call-limits.guard.js';
 import { QuotasModule } from './core/quotas/quotas.module.js';
 import { RequestRateGuard } from './core/quotas/request-rate.guard.js';
 import { TenancyModule } from './core/tenancy/tenancy.module.js';
 import { UsageGuard } from './core/usage/usage.guard.js';
 import { UsageModule } from './core/usage/usage.module.js';
+import { VariablesModule } from './core/variables/variables.module.js';
 import { AuthSession } from './entry/authentication/auth-session.entity.js';
 import { AuthenticationGuard } from './entry/authentication/authentication.guard.js';
 import { AuthenticationModule } from './entry/authentication/authentication.module.js';
@@ -29,12 +31,16 @@ import { TenantGuard } from './entry/authentication/tenant.guard.js';
 import { HealthModule } from './entry/health/health.module.js';
 import { QueueBoardModule } from './entry/queue-board/queue-board.module.js';
 import { ApiTokensModule } from './features/api-tokens/api-tokens.module.js';
+import { AgentsModule } from './features/agents/agents.module.js';
 import { AnalyticsModule } from './features/analytics/analytics.module.js';
+import { ChatModule } from './features/chat/chat.module.js';
 import { DataLifecycleModule } from './features/data-lifecycle/data-lifecycle.module.js';
 import { Document } from './features/documents/document.entity.js';
 import { DocumentsModule } from './features/documents/documents.module.js';
 import { INGESTION_QUEUE } from './features/documents/ingestion-queue.js';
+import { GraphModule } from './features/graph/graph.module.js';
 import { GroupsModule } from './features/groups/groups.module.js';
+import { EvaluationModule } from './features/evaluation/evaluation.module.js';
 import { IngestionModule } from './features/ingestion/ingestion.module.js';
 import { KnowledgeBase } from './features/knowledge-bases/knowledge-base.entity.js';
 import { KnowledgeBasesModule } from './features/knowledge-bases/knowledge-bases.module.js';
@@ -111,11 +117,13 @@ export class AppModule {
         EventsModule.forRoot({ work: role.jobs }),
         AuthorizationModule,
         AuditModule,
+        VariablesModule,
         BackgroundJobsModule.forRoot({ work: role.jobs }),
         MailModule,
         UsageModule,
         QuotasModule,
         CreditsModule,
+        ModelsModule,
         IdempotencyModule,
         UsersModule,
         RolesModule,
@@ -125,9 +133,13 @@ export class AppModule {
         ApiTokensModule,
         KnowledgeBasesModule,
         DocumentsModule,
+        GraphModule,
         IngestionModule.forRoot({ work: role.jobs }),
         RetrievalModule,
+        AgentsModule,
         RagQueryModule,
+        ChatModule,
+        EvaluationModule,
         NotificationsModule,
         WebhooksModule,
         AnalyticsModule,

@@ -10,13 +10,20 @@ import { PlatformDatabase } from '../tenancy/platform-database.js';
 import { type Actor, TenantContext } from '../tenancy/tenant-context.js';
 import { TenantDirectory } from '../tenancy/tenant-directory.js';
 import { JobSources } from './job-sources.js';
-import { type Job, type JobChildren, JobsRepository, type SealedPayload } from './jobs.repository.js';
+import {
+  type Job,
+  type JobChildren,
+  JobsRepository,
+  type PerTenant,
+  type SealedPayload,
+} from './jobs.repository.js';
 
 export type { JobChildren } from './jobs.repository.js';
 
 export const JOBS_QUEUE = 'jobs';
 export const OUTBOUND_JOBS_QUEUE = 'outbound-jobs';
 const PAYLOADS_AT_ONCE = 100;
+const OUTBOUND_PER_TENANT = 4;
 
 /** Where jobs wait for their turn: those that wait for other people's servers hold up nobody but each other. */
 export type Lane = 'main' | 'outbound';
@@ -65,6 +72,8 @@ export interface JobDefinition<Payload> {
   every?: number;
   /** [main] */
   lane?: Lane;
+  /** In the lane outbound: how many are worked on for one tenant at a time, in all processes. [4] */
+  mostPerTenant?: number;
   /** Its row goes an hour after it has ended: what came of it stands elsewhere. */
   brief?: boolean;
   /**
@@ -80,7 +89,11 @@ export interface JobDefinition<Payload> {
    * transaction is open.
    */
   cancel?(job: { id: string; tenantId: string | null }): Promise<void>;
-  /** What it returns becomes the result of the job. @throws JobError for a fault that stays, JobRetry for one that passes */
+  /**
+   * What it returns becomes the result of the job.
+   *
+   * @throws JobError for a fault that stays, JobRetry for one that passes, JobPause to go on later
+   */
   run(job: JobRun<Payload>): Promise<unknown>;
 }
 
@@ -107,6 +120,19 @@ export class JobRetry extends Error {
     readonly delay: number,
   ) {
     super(message);
+  }
+}
+
+/**
+ * A part of a long job has been done, and others are let go first: it is called again from the start, with what it has kept
+ * elsewhere. Faults before that count no longer.
+ */
+export class JobPause extends Error {
+  override readonly name = 'JobPause';
+
+  /** @param delay seconds until it goes on at the soonest */
+  constructor(readonly delay = 0) {
+    super('A part of the job has been done.');
   }
 }
 
@@ -140,11 +166,12 @@ export class BackgroundJobs {
     return [...this.definitions.values()].flatMap(({ kind, every }) => (every ? [{ kind, every }] : []));
   }
 
-  /** Kinds of one lane. */
-  kindsIn(lane: Lane): string[] {
-    return [...this.definitions.values()]
-      .filter(({ lane: own = 'main' }) => own === lane)
-      .map(({ kind }) => kind);
+  /** How many jobs of the kinds that wait for other people's servers are worked on for one tenant at a time. */
+  get outboundBounds(): PerTenant {
+    const outbound = [...this.definitions.values()].filter(({ lane }) => lane === 'outbound');
+    return Object.fromEntries(
+      outbound.map(({ kind, mostPerTenant = OUTBOUND_PER_TENANT }) => [kind, mostPerTenant]),
+    );
   }
 
   get briefKinds(): string[] {
@@ -187,6 +214,11 @@ export class BackgroundJobs {
     const job = await this.sources.find(id);
     if (!job) throw Problem.notFound('job');
     return job;
+  }
+
+  /** Takes a job from the queue, or from its worker, for a room that keeps and guards what it was for. Not in a transaction. */
+  async withdraw(id: string): Promise<void> {
+    await this.database.run(tx => this.repository.cancel(tx, id));
   }
 
   /** Ends what a job that was cancelled has put to work. @param job.actor on whose behalf */

@@ -17,11 +17,12 @@ import {
   JOBS_QUEUE,
   type JobCall,
   JobError,
+  JobPause,
   JobRetry,
   type JobRun,
   OUTBOUND_JOBS_QUEUE,
 } from './background-jobs.service.js';
-import { type ClaimedJob, JobsRepository } from './jobs.repository.js';
+import { type ClaimedJob, JobsRepository, type PerTenant } from './jobs.repository.js';
 
 const LOOK_EVERY_MS = 10_000;
 const MOST_AT_ONCE = 1_000;
@@ -30,8 +31,6 @@ const GRACE_MS = 10_000;
 /** Jobs that one process works on at a time: most of them wait for something. */
 export const JOB_SLOTS = 4;
 export const OUTBOUND_JOB_SLOTS = 16;
-/** Jobs of one kind that are worked on for one tenant at a time, in all processes, where they wait for other people's servers. */
-const OUTBOUND_PER_TENANT = 4;
 
 /** Works on jobs, and looks from time to time for those whose call was lost. Only in processes that work on jobs. */
 @Injectable()
@@ -52,8 +51,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   ) {}
 
   async onApplicationBootstrap(): Promise<void> {
-    this.process(this.queue, JOB_SLOTS, null);
-    this.process(this.outboundQueue, OUTBOUND_JOB_SLOTS, OUTBOUND_PER_TENANT);
+    this.process(this.queue, JOB_SLOTS, { bounded: false });
+    this.process(this.outboundQueue, OUTBOUND_JOB_SLOTS, { bounded: true });
     await this.look(this.env.database.mode === 'embedded');
     this.schedule();
   }
@@ -64,12 +63,13 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
     await Promise.all([this.queue.close(GRACE_MS), this.outboundQueue.close(GRACE_MS)]);
   }
 
-  /** @param perTenant how many of one kind are worked on for one tenant at a time; null: no limit */
-  private process(queue: JobQueue<JobCall>, concurrency: number, perTenant: number | null): void {
+  /** @param options.bounded whether a tenant has only so many of a kind worked on at a time */
+  private process(queue: JobQueue<JobCall>, concurrency: number, { bounded }: { bounded: boolean }): void {
     queue.process(concurrency, async (call, signal) => {
+      const perTenant = bounded ? this.jobs.outboundBounds : null;
       try {
         const done = await this.run(call, signal, perTenant);
-        if (done && perTenant !== null && !signal.aborted) await this.callNext(done, perTenant);
+        if (done && perTenant && !signal.aborted) await this.callNext(done, perTenant);
       } catch (error) {
         // The row still says that the job waits: it is found again.
         this.logger.error(error);
@@ -78,11 +78,13 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   /** Calls for those that were turned away while the tenant had as many under way as it may. */
-  private async callNext({ id, tenantId, kind }: ClaimedJob, perTenant: number): Promise<void> {
-    if (!tenantId) return;
-    const waiting = await this.database.run(tx => this.repository.listWaiting(tx, tenantId, kind, perTenant));
+  private async callNext({ tenantId, kind }: ClaimedJob, perTenant: PerTenant): Promise<void> {
+    const most = perTenant[kind];
+    if (!tenantId || most === undefined) return;
+    const waiting = await this.database.run(tx => this.repository.listWaiting(tx, tenantId, kind, most));
     // Under names of their own: a call under the job's own may be on its way to be turned away just now.
-    for (const next of waiting) this.jobs.call({ id: next, kind }, { again: `after-${id}` });
+    const again = `after-${uuidv7()}`;
+    for (const id of waiting) this.jobs.call({ id, kind }, { again });
   }
 
   private schedule(): void {
@@ -100,10 +102,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
           tx,
           due.map(kind => ({ kind, payload: null, tenantId: null })),
         );
-        return this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE, {
-          kinds: this.jobs.kindsIn('outbound'),
-          perTenant: OUTBOUND_PER_TENANT,
-        });
+        return this.repository.listUnfinished(tx, takeOver, MOST_AT_ONCE, this.jobs.outboundBounds);
       });
       for (const job of waiting) this.jobs.call(job, { takeOver });
     } catch (error) {
@@ -115,7 +114,7 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   private async run(
     call: JobCall,
     shutdown: AbortSignal,
-    perTenant: number | null,
+    perTenant: PerTenant | null,
   ): Promise<ClaimedJob | null> {
     const owner = uuidv7();
     const job = await this.database.run(tx =>
@@ -142,7 +141,8 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
       });
       await this.database.run(tx => this.repository.succeed(tx, job.id, owner, result));
     } catch (error) {
-      if (!lost.signal.aborted) await this.settle(job, owner, error, shutdown.aborted);
+      if (!lost.signal.aborted)
+        await this.settle(job, owner, error, { shuttingDown: shutdown.aborted, bounded: perTenant !== null });
     } finally {
       clearInterval(timer);
     }
@@ -176,10 +176,22 @@ export class JobRunner implements OnApplicationBootstrap, BeforeApplicationShutd
   }
 
   /** Writes down how an attempt ended that did not end well. */
-  private async settle(job: ClaimedJob, owner: string, error: unknown, shuttingDown: boolean): Promise<void> {
+  private async settle(
+    job: ClaimedJob,
+    owner: string,
+    error: unknown,
+    { shuttingDown, bounded }: { shuttingDown: boolean; bounded: boolean },
+  ): Promise<void> {
     if (shuttingDown) {
       const released = await this.database.run(tx => this.repository.release(tx, job.id, owner));
       if (released) this.jobs.call(job, { again: owner });
+      return;
+    }
+    if (error instanceof JobPause) {
+      const paused = await this.database.run(tx => this.repository.pause(tx, job.id, owner, error.delay));
+      // Where others of the tenant wait for its place, whoever has waited longest is called next: perhaps this one.
+      const inLine = bounded && job.tenantId !== null && error.delay === 0;
+      if (paused && !inLine) this.jobs.call(job, { delay: error.delay * 1000, again: owner });
       return;
     }
     const attempt = job.attempts + 1;

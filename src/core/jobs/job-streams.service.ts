@@ -1,6 +1,7 @@
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
+import { STILL_HERE, keepAliveInterval, serverSentEvent } from '../../foundation/http/event-stream.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
@@ -11,8 +12,6 @@ import { JobWatch } from './job-watch.service.js';
 import { toJob } from './jobs.dto.js';
 import type { Job } from './jobs.repository.js';
 
-/** What proxies between us and the client take for silence. */
-const KEEP_ALIVE_MS = 15_000;
 /** The client reconnects after that, with its credential of then. */
 const LONGEST_MS = 3_600_000;
 const RECONNECT_AFTER_MS = 2_000;
@@ -91,18 +90,18 @@ export class JobStreams implements OnModuleDestroy {
       for (let job: Job | null = first; job; job = await this.read(first.id)) {
         const data = JSON.stringify(toJob(job));
         const quiet = data === sent;
-        const text = quiet ? ': still here\n\n' : event('progress', String(++number), data);
+        const text = quiet ? STILL_HERE : serverSentEvent('progress', data, String(++number));
         sent = data;
         const flowing = out.write(text);
         if (hasEnded(job)) {
-          out.write(event('end', LAST_EVENT, data));
+          out.write(serverSentEvent('end', data, LAST_EVENT));
           return;
         }
         // Whoever does not read is told no more; what has changed meanwhile is told at once when they do.
         if (!flowing) await once(out, 'drain', { signal: stop }).catch(() => undefined);
         if (!changed && !stop.aborted) {
           await new Promise<void>(resolve => {
-            const timer = setTimeout(resolve, this.keepAlive);
+            const timer = setTimeout(resolve, keepAliveInterval(this.env.requestTimeout));
             wake = () => {
               clearTimeout(timer);
               resolve();
@@ -126,11 +125,6 @@ export class JobStreams implements OnModuleDestroy {
     });
   }
 
-  /** More often than a silent connection is given up. */
-  private get keepAlive(): number {
-    return Math.min(KEEP_ALIVE_MS, this.env.requestTimeout / 2);
-  }
-
   private take(): () => void {
     const { principal } = this.context;
     const key = principal.kind === 'api_token' ? principal.tokenId : this.context.userId;
@@ -151,6 +145,3 @@ export class JobStreams implements OnModuleDestroy {
     };
   }
 }
-
-const event = (type: string, id: string, data: string): string =>
-  `event: ${type}\nid: ${id}\ndata: ${data}\n\n`;

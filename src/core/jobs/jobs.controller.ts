@@ -10,6 +10,7 @@ import {
 } from '@nestjs/swagger';
 import type { FastifyReply } from 'fastify';
 import { ApiProblems } from '../../foundation/http/api-problems.js';
+import { EVENT_STREAM_HEADERS, EVENT_STREAM_TYPE } from '../../foundation/http/event-stream.js';
 import { IdParam } from '../../foundation/http/id-param.js';
 import { RequestSignal } from '../../foundation/http/request-lifecycle.js';
 import { RequirePermission } from '../authorization/require-permission.js';
@@ -76,13 +77,11 @@ export class JobsController {
       return undefined;
     }
     void reply.headers({
-      'cache-control': 'no-cache, no-transform',
-      // A proxy that waits until there is enough to send would hold every event back.
-      'x-accel-buffering': 'no',
+      ...EVENT_STREAM_HEADERS,
       // A server that drains would wait for the connection, which says nothing more.
       connection: 'close',
     });
-    return new StreamableFile(events, { type: 'text/event-stream; charset=utf-8' });
+    return new StreamableFile(events, { type: EVENT_STREAM_TYPE });
   }
 
   @Post(':job/cancel')

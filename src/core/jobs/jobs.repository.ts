@@ -53,6 +53,9 @@ export interface ClaimedJob {
   actor: Actor;
 }
 
+/** How many jobs are worked on for one tenant at a time, by kind. */
+export type PerTenant = Readonly<Record<string, number>>;
+
 const COLUMNS = `id, tenant_id AS "tenantId", kind, permission, status, stage, progress, result,
   error_code AS "errorCode", error_message AS "errorMessage", created_by AS "createdBy", actor,
   created_at AS "createdAt", updated_at AS "updatedAt", finished_at AS "finishedAt"`;
@@ -127,13 +130,14 @@ export class JobsRepository {
 
   /**
    * @param options.takeOver whether to take it from its last worker without waiting for the lease to end
-   * @param options.perTenant takes none while so many of its kind are worked on for its tenant; null: no limit
+   * @param options.perTenant takes none while so many of its kind are worked on for its tenant, and none of another kind;
+   *   null: no limit
    */
   async claim(
     tx: Tx,
     id: string,
     owner: string,
-    { takeOver, perTenant }: { takeOver: boolean; perTenant: number | null },
+    { takeOver, perTenant }: { takeOver: boolean; perTenant: PerTenant | null },
   ): Promise<ClaimedJob | null> {
     // Several that count at the same moment would each find room for one more.
     if (perTenant !== null) {
@@ -147,9 +151,9 @@ export class JobsRepository {
               attempts = attempts + (status = 'running')::integer
        WHERE id = $1 AND run_after <= now() + interval '1 second'
          AND (status = 'queued' OR (status = 'running' AND ($3 OR lease_expires_at < now())))
-         ${perTenant === null ? '' : `AND (${BUSY}) < $4`}
+         ${perTenant === null ? '' : `AND (${BUSY}) < ($4::jsonb->>kind)::integer`}
        RETURNING id, tenant_id AS "tenantId", kind, payload, attempts, actor`,
-      [id, owner, takeOver, ...(perTenant === null ? [] : [perTenant])],
+      [id, owner, takeOver, ...(perTenant === null ? [] : [JSON.stringify(perTenant)])],
     );
     return rows[0] ?? null;
   }
@@ -214,15 +218,27 @@ export class JobsRepository {
     );
   }
 
+  /** Puts a job back that has done a part of its work: it stands in line again. @param delay seconds */
+  pause(tx: Tx, id: string, owner: string, delay: number): Promise<boolean> {
+    return this.changeOwn(
+      tx,
+      id,
+      owner,
+      `status = 'queued', attempts = 0, error_code = NULL, error_message = NULL,
+       run_after = now() + make_interval(secs => $3), lease_owner = NULL, lease_expires_at = NULL`,
+      [delay],
+    );
+  }
+
   /**
    * @param all those too that were called for just now, or whose worker has a lease
-   * @param bounded of these kinds no more than so many of a tenant: the others wait for those
+   * @param perTenant of these kinds no more than so many of a tenant: the others wait for those
    */
   listUnfinished(
     tx: Tx,
     all: boolean,
     limit: number,
-    bounded: { kinds: readonly string[]; perTenant: number },
+    perTenant: PerTenant,
   ): Promise<Array<{ id: string; kind: string }>> {
     return tx.query(
       `SELECT id, kind
@@ -231,9 +247,9 @@ export class JobsRepository {
              WHERE status IN ('queued', 'running')
                AND ($1 OR CASE status WHEN 'queued' THEN run_after < now() - interval '10 seconds'
                                       ELSE lease_expires_at < now() END)) AS waiting
-       WHERE kind <> ALL ($3) OR place <= $4
+       WHERE place <= coalesce(($3::jsonb->>kind)::integer, place)
        ORDER BY created_at LIMIT $2`,
-      [all, limit, bounded.kinds, bounded.perTenant],
+      [all, limit, JSON.stringify(perTenant)],
     );
   }
 

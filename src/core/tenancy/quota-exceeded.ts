@@ -6,6 +6,8 @@ import type { LimitName, PlanTier } from './tenant-limits.js';
 export interface QuotaExceeded {
   tenantId: string;
   limit: LimitName;
+  /** Of a limit for each knowledge base: which one. */
+  kbId?: string;
   /** Before what was refused; of sizes MiB. */
   used: number;
   max: number;

@@ -16,9 +16,21 @@ const modelName = z.string().trim().min(1).max(200).nullable();
  * answers in tokens. Null: the installation's own.
  */
 export const CONFIG_FIELDS = {
-  llm_model: field(modelName, null, 'Model that writes answers, at the installation’s endpoint'),
-  embedding_model: field(modelName, null, 'Model that makes vectors'),
-  rerank_model: field(modelName, null, 'Model that orders passages anew'),
+  llm_model: field(
+    modelName,
+    null,
+    'Model that writes answers: id or name of one of the tenant’s models, or the name of the installation’s own',
+  ),
+  embedding_model: field(
+    modelName,
+    null,
+    'Model that makes vectors: id or name of one of the tenant’s models',
+  ),
+  rerank_model: field(
+    modelName,
+    null,
+    'Model that orders passages anew: id or name of one of the tenant’s models',
+  ),
   llm_temperature: field(z.number().min(0).max(2), 1, '[1.0]'),
   llm_max_tokens: field(z.int().min(1).max(100_000), 4096, 'Tokens of an answer at most [4096]'),
   embedding_dim: field(z.int().min(1).max(16_000).nullable(), null, 'Dimensions of vectors'),
@@ -35,6 +47,18 @@ export const CONFIG_FIELDS = {
   ),
   chunk_size: field(z.int().min(100).max(8000), 1200, 'Size of a chunk at most [1200]'),
   chunk_overlap: field(z.int().min(0).max(2000), 100, 'What neighbouring chunks share at most [100]'),
+  graph: field(
+    z.enum(['off', 'names', 'model']),
+    'off',
+    'What the knowledge graph is made by: nothing, the names that stand together in texts, or a chat model (by names ' +
+      'where there is none) [off]. A change holds for what is ingested from then on.',
+  ),
+  graph_model: field(
+    modelName,
+    null,
+    'Chat model that makes the knowledge graph: id or name of one of the tenant’s models, or the name of the ' +
+      'installation’s own; null: llm_model',
+  ),
   system_prompt: field(z.string().max(20_000).nullable(), null, 'Comes before the rules for answers'),
 } as const;
 

@@ -46,6 +46,8 @@ export interface TenantAccess {
   member: boolean;
   /** The only knowledge bases that an API token opens; null: no such limit. */
   kbIds?: readonly string[] | null;
+  /** The only agents that an API token may ask; null: no such limit. */
+  agentIds?: readonly string[] | null;
 }
 
 /** Who is written down as having done something. */
@@ -172,6 +174,23 @@ export class TenantContext {
    */
   runIn<T>(tenant: CurrentTenant, access: TenantAccess, work: () => Promise<T>): Promise<T> {
     return this.cls.run({ ifNested: 'inherit' }, () => {
+      this.setTenant(tenant, access);
+      return work();
+    });
+  }
+
+  /**
+   * Runs `work` as somebody in a tenant, apart from any request of theirs: the way in for jobs that may do no more than whoever
+   * asked for them. Who is written down stays as it was.
+   */
+  runAs<T>(
+    principal: Principal,
+    tenant: CurrentTenant,
+    access: TenantAccess,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    return this.cls.run({ ifNested: 'inherit' }, () => {
+      this.setPrincipal(principal);
       this.setTenant(tenant, access);
       return work();
     });

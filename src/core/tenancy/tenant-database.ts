@@ -34,14 +34,18 @@ export class TenantDatabase {
   private enter(): string {
     const principal = this.context.principal;
     const userId = principal.kind === 'system' ? '' : principal.userId;
-    const { all, groups, kbIds } = this.context.access;
+    const { all, groups, kbIds, agentIds } = this.context.access;
     return (
       `SET LOCAL ROLE ${TENANT_ROLE}; ` +
       `SET LOCAL app.tenant_id = ${pg.escapeLiteral(this.context.tenant.id)}; ` +
       `SET LOCAL app.user_id = ${pg.escapeLiteral(userId)}; ` +
       `SET LOCAL app.groups = ${pg.escapeLiteral(`{${groups.join(',')}}`)}; ` +
       `SET LOCAL app.access = '${all ? 'all' : 'granted'}'` +
-      (kbIds ? `; SET LOCAL app.kb_ids = ${pg.escapeLiteral(`{${kbIds.join(',')}}`)}` : '')
+      (principal.kind === 'api_token'
+        ? `; SET LOCAL app.token_id = ${pg.escapeLiteral(principal.tokenId)}`
+        : '') +
+      (kbIds ? `; SET LOCAL app.kb_ids = ${pg.escapeLiteral(`{${kbIds.join(',')}}`)}` : '') +
+      (agentIds ? `; SET LOCAL app.agent_ids = ${pg.escapeLiteral(`{${agentIds.join(',')}}`)}` : '')
     );
   }
 }

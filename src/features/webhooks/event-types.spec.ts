@@ -58,6 +58,7 @@ it('there is a family for every change of a tenant that is written down', () => 
     'tenant_template',
     'prices',
     'platform',
+    'platform_model',
     'storage',
   ];
   const sources = readdirSync(SRC, { recursive: true, encoding: 'utf8' })

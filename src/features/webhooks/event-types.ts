@@ -9,6 +9,7 @@ export interface EventType {
 export const EVENT_TYPES: readonly EventType[] = [
   { type: 'document.ready', description: 'A document has been ingested and can be found' },
   { type: 'document.failed', description: 'A document could not be ingested; `error` says why' },
+  { type: 'evaluation.finished', description: 'An evaluation is done, has failed or was cancelled' },
   { type: 'usage.rollup', description: 'What the tenant has used, summed up: for billing' },
   { type: 'credits.low', description: 'The balance of credits has fallen below a threshold' },
   { type: 'credits.exhausted', description: 'There are no credits left: what costs some is refused' },
@@ -52,8 +53,24 @@ export const EVENT_FAMILIES: ReadonlyArray<{ family: string; description: string
     description: 'Documents, and who may read them',
     examples: ['document.created', 'document.deleted', 'document.acl_changed'],
   },
+  { family: 'agent', description: 'Agents', examples: ['agent.created', 'agent.updated', 'agent.deleted'] },
+  {
+    family: 'chat',
+    description: 'Chats that were changed or deleted, and what people think of answers; never what was said',
+    examples: ['chat.updated', 'chat.deleted', 'chat.answer_rated'],
+  },
+  {
+    family: 'evaluation',
+    description: 'Evaluations, and that they have ended; neither questions nor figures',
+    examples: ['evaluation.started', 'evaluation.finished', 'evaluation.cancelled', 'evaluation.deleted'],
+  },
   { family: 'job', description: 'Jobs that somebody has ended', examples: ['job.cancelled'] },
   { family: 'variable', description: 'Variables, without their values', examples: ['variable.updated'] },
+  {
+    family: 'model',
+    description: 'Models, without their keys',
+    examples: ['model.created', 'model.deleted'],
+  },
   { family: 'api_token', description: 'API tokens, without their secrets', examples: ['api_token.created'] },
   { family: 'quota', description: 'The tenant’s limits', examples: ['quota.exceeded'] },
   { family: 'credits', description: 'Prepaid credits', examples: ['credits.granted', 'credits.low'] },

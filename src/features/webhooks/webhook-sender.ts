@@ -1,10 +1,13 @@
 import { Injectable } from '@nestjs/common';
+import {
+  TenantVariablesService,
+  UnknownVariableError,
+} from '../../core/variables/tenant-variables.service.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { SealError } from '../../foundation/crypto/sealed-box.js';
 import { type OutboundAnswer, OutboundClient } from '../../foundation/outbound/outbound-client.js';
 import { OutboundError } from '../../foundation/outbound/outbound-error.js';
-import { TenantVariablesService, UnknownVariableError } from '../tenants/tenant-variables.service.js';
 import type { Message, Outcome, SealedParts, Webhook } from './webhook.js';
 import { WebhookSecrets } from './webhook-secrets.service.js';
 import { signatureHeaders } from './webhook-signature.js';

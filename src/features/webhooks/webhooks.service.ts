@@ -7,6 +7,10 @@ import { MailService } from '../../core/mail/mail.service.js';
 import { type Actor, TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
+import {
+  TenantVariablesService,
+  UnknownVariableError,
+} from '../../core/variables/tenant-variables.service.js';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import type { Tx } from '../../foundation/database/transaction.js';
@@ -15,7 +19,6 @@ import type { Page } from '../../foundation/http/pagination.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { OutboundClient } from '../../foundation/outbound/outbound-client.js';
 import { OutboundError } from '../../foundation/outbound/outbound-error.js';
-import { TenantVariablesService, UnknownVariableError } from '../tenants/tenant-variables.service.js';
 import type { DisabledReason, Webhook } from './webhook.js';
 import { WebhookSecrets } from './webhook-secrets.service.js';
 import { newWebhookSecret } from './webhook-signature.js';

@@ -47,7 +47,23 @@ const NARROWED = [
   'ingestions',
   'staged_chunks',
   'staged_vectors',
+  'answer_cache',
+  'agents',
+  'chat_sessions',
+  'graph_entities',
+  'graph_entity_mentions',
+  'graph_relations',
+  'graph_relation_mentions',
+  'staged_extractions',
+  'staged_entities',
+  'evaluations',
 ];
+
+/** The same for tables that reach a knowledge base, and what tokens see of it, through another table alone. */
+const NARROWED_WITHIN = ['evaluation_questions', 'evaluation_results'];
+
+/** Indexes of large knowledge bases; their tables of vectors are made while the application runs. */
+const OF_LARGE_KB = /^large_(indexes|postings|vectors_\w+)$/;
 
 /** Tables that keep what is in a knowledge base: an API token that is for others must not reach it. */
 const IN_KNOWLEDGE_BASES = [...NARROWED, 'kb_grants', 'document_readers'];
@@ -118,18 +134,21 @@ function tableProblems(table: TableRow): string[] {
   else if (!table.forced)
     problems.push(`The table ${table.name} does not force row-level security on its owner.`);
   if (table.tenantColumn) problems.push(...policyProblems(table, table.tenantColumn));
-  if (NARROWED.includes(table.name) && !table.policies.some(narrowsByAccess)) {
+  if (isAmong([...NARROWED, ...NARROWED_WITHIN], table) && !table.policies.some(narrowsByAccess)) {
     problems.push(
       `The table ${table.name} has no restrictive policy for the role ${TENANT_ROLE} that keeps members to what is granted to them.`,
     );
   }
-  if (IN_KNOWLEDGE_BASES.includes(table.name) && !table.policies.some(narrowsByToken)) {
+  if (isAmong(IN_KNOWLEDGE_BASES, table) && !table.policies.some(narrowsByToken)) {
     problems.push(
       `The table ${table.name} has no restrictive policy for the role ${TENANT_ROLE} that keeps API tokens to their knowledge bases.`,
     );
   }
   return problems;
 }
+
+const isAmong = (names: readonly string[], { name }: TableRow) =>
+  names.includes(name) || OF_LARGE_KB.test(name);
 
 /** Restrictive, for every command, and driven by who is looking. */
 function narrowsByAccess(policy: PolicyRow): boolean {

@@ -12,6 +12,8 @@ export type Entities = MixedList<string | (new () => unknown) | EntitySchema>;
 /** No statement of this application needs longer; a runaway one ends with an error instead of holding its connection. */
 const STATEMENT_TIMEOUT_MS = 60_000;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** What runs for a process that has died ends, instead of holding its locks until it is done. */
+const CLIENT_CHECK_MS = 10_000;
 
 /** How to reach one database: as the running role, and as the one that may create roles and tables. */
 export interface DatabaseAccess {
@@ -91,6 +93,8 @@ function serverAccess(
         extra: {
           statement_timeout: STATEMENT_TIMEOUT_MS,
           idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+          // Policies make statements look dearer than they are: compiling them takes longer than running them.
+          options: `-c jit=off -c client_connection_check_interval=${CLIENT_CHECK_MS}`,
         },
       }),
     administration: () => {

@@ -1,8 +1,10 @@
 import { Logger } from '@nestjs/common';
-import { describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { refuse, StorageUnavailableError } from './storage-unavailable.js';
 
 describe('a fault of the disk', () => {
+  afterEach(() => vi.restoreAllMocks());
+
   it.each([
     ['ENOSPC', 'storage_full', '60'],
     ['EDQUOT', 'storage_full', '60'],
