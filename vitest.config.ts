@@ -9,6 +9,9 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
+    // Loading the application takes longer than many a test of it: a worker does it once for all its files. What a file
+    // changes for its whole process (spies, clocks, variables of the environment) it puts back.
+    isolate: false,
     // Half of a test's time is waiting: two workers leave two cores idle for a third of it.
     maxWorkers: 3,
     // As Node does it: the default export of a CommonJS module is its module.exports.

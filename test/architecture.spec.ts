@@ -15,6 +15,7 @@ const ROOMS: Record<string, string[]> = {
     'events',
     'authorization',
     'audit',
+    'variables',
     'jobs',
     'mail',
     'idempotency',
@@ -32,10 +33,13 @@ const ROOMS: Record<string, string[]> = {
     'api-tokens',
     'knowledge-bases',
     'documents',
+    'graph',
     'ingestion',
     'retrieval',
     'agents',
     'rag-query',
+    'chat',
+    'evaluation',
     'notifications',
     'webhooks',
     'analytics',
@@ -57,6 +61,10 @@ const PLATFORM_DATABASE_USERS = [
   'src/core/jobs/job-watch.service.ts', // the same, and other rooms’
   'src/core/jobs/jobs.service.ts', // the same
   'src/core/mail/mail-job.service.ts', // how the tenant of an e-mail wants to look, while nobody acts in it
+  'src/core/models/model-catalogue.service.ts', // the platform's models, of which every tenant may use some
+  'src/core/models/model-keys.service.ts', // the platform's models have keys, too
+  'src/core/models/model-usage.service.ts', // what the models of all tenants used, added up together
+  'src/core/models/platform-models.service.ts', // the platform's models
   'src/core/quotas/quota-alarm.service.ts', // what went past limits, in every tenant
   'src/core/quotas/usage-counters.ts', // what was recorded of a tenant, also while nobody acts in it
   'src/core/quotas/quotas.service.ts', // plans and limits are the platform's to set
@@ -72,6 +80,7 @@ const PLATFORM_DATABASE_USERS = [
   'src/features/api-tokens/api-token-uses.service.ts', // when tokens were used, of all tenants together
   'src/features/analytics/platform-analytics.service.ts', // compares tenants, by their sums alone
   'src/features/analytics/queue-view.service.ts', // how much waits, in all tenants
+  'src/features/chat/chat-retention.service.ts', // which tenants keep chats for how long, before each is entered
   'src/features/data-lifecycle/storage-sweep.service.ts', // every tenant, one after the other
   'src/features/documents/document-jobs.service.ts', // finds the tenant of a document that is asked for as a job
   'src/features/documents/document-retention.service.ts', // which tenants keep documents for how long, before each is entered
@@ -81,6 +90,8 @@ const PLATFORM_DATABASE_USERS = [
   'src/features/members/member-import.service.ts', // looks for accounts by their addresses
   'src/features/members/new-members.service.ts', // an account and its membership, in one transaction
   'src/features/notifications/alert-evaluation.service.ts', // which tenants have alerts, before each is entered
+  'src/features/retrieval/large-index.service.ts', // which knowledge bases of all tenants are large
+  'src/features/rag-query/answer-cache.service.ts', // sweeps what is too old, of all tenants, without reading it
   'src/features/tenants/key-rotation.service.ts', // every tenant, one after the other
   'src/features/tenants/tenant-creation.service.ts', // the register of tenants
   'src/features/tenants/tenant-deletion.service.ts', // the same

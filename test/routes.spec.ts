@@ -20,21 +20,29 @@ describe('the routes of the application', () => {
     const lines = routes
       .toSorted((a, b) => a.path.localeCompare(b.path) || a.method.localeCompare(b.method))
       .map(
-        ({ method, path, permission }) => `${method.padEnd(7)}${path.padEnd(73)}${permission ?? 'public'}\n`,
+        ({ method, path, permission, or }) =>
+          `${method.padEnd(7)}${path.padEnd(73)}${permission ?? 'public'}${or ? ` or ${or}` : ''}\n`,
       );
     await expect(lines.join('')).toMatchFileSnapshot('__snapshots__/routes.txt');
   });
 
   it('are those of the API document, which says the same of their permissions', async () => {
     const { body } = await app.anonymous.get('//openapi.json');
-    const documented = Object.entries<Record<string, { 'x-permission': { permission: string | null } }>>(
-      body.paths,
-    ).flatMap(([path, operations]) =>
-      Object.entries(operations).map(([method, operation]) => ({
-        method: method.toUpperCase(),
-        path: path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1'),
-        permission: operation['x-permission'].permission,
-      })),
+    type Operation = { 'x-permission': { permission: string | null; or?: string } };
+    const documented = Object.entries<Record<string, Operation>>(body.paths).flatMap(([path, operations]) =>
+      Object.entries(operations).map(
+        ([
+          method,
+          {
+            'x-permission': { permission, or = null },
+          },
+        ]) => ({
+          method: method.toUpperCase(),
+          path: path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1'),
+          permission,
+          or,
+        }),
+      ),
     );
     const key = ({ method, path }: GuardedRoute) => `${path} ${method}`;
     const sorted = (list: GuardedRoute[]) => list.toSorted((a, b) => key(a).localeCompare(key(b)));
@@ -83,9 +91,9 @@ describe('a route that does not say who may call it', () => {
   it('is none where each says it, under every path that it has', async () => {
     const module = await start(Guarded);
     expect(module.get(RouteAccess, { strict: false }).list()).toEqual([
-      { method: 'GET', path: '/doors/guarded', permission: 'tenant:read' },
-      { method: 'GET', path: '/doors/open', permission: null },
-      { method: 'GET', path: '/doors/ajar', permission: null },
+      { method: 'GET', path: '/doors/guarded', permission: 'tenant:read', or: null },
+      { method: 'GET', path: '/doors/open', permission: null, or: null },
+      { method: 'GET', path: '/doors/ajar', permission: null, or: null },
     ]);
     await module.close();
   });

@@ -14,7 +14,12 @@ import { asSuperuser } from '../setup/superuser.js';
 const EXCEPTIONS: Record<string, string> = {
   'POST /tenants/:tenant/kbs/:kb/search': 'reads',
   'POST /tenants/:tenant/kbs/:kb/query': 'reads',
+  'POST /tenants/:tenant/query': 'reads',
+  'POST /tenants/:tenant/kbs/:kb/chat': 'reads, and what was said stands in the chat',
+  'POST /chat': 'the same',
   'POST /tenants/:tenant/kbs/:kb/documents/preview': 'reads',
+  'POST /tenants/:tenant/models/:model/test': 'tries a model, and changes nothing',
+  'POST /platform/models/:model/test': 'tries a model, and changes nothing',
   'POST /platform/queues/session': 'lets a browser see what GET /platform/queues shows, where there is Redis',
   'POST /auth/refresh': 'goes on with a session whose beginning stands in the audit',
   'POST /auth/switch-tenant':
@@ -83,10 +88,36 @@ const apiToken = async (): Promise<string> => {
 };
 const alert = async () =>
   (await made('/tenants/acme/alerts', EXAMPLE_BODIES['POST /tenants/:tenant/alerts']?.())).id;
+const model = async () => {
+  const api_key = SECRET.replaceAll(' ', '-');
+  secrets.add(api_key);
+  return (
+    await made('/tenants/acme/models', { ...EXAMPLE_BODIES['POST /tenants/:tenant/models']?.(), api_key })
+  ).id;
+};
+const platformModel = async () =>
+  (await made('/platform/models', EXAMPLE_BODIES['POST /platform/models']?.(), admin)).id;
 const kb = async () => (await made('/tenants/acme/kbs', { name: unique('kb') })).slug;
 const tenant = async () => (await made('/tenants', { name: unique('t') }, admin)).name;
 const template = async () => (await made('/tenant-templates', { name: unique('template') }, admin)).name;
 const document = async () => (await app.addText('acme', `A text, ${randomUUID()}.`)).id;
+const agent = async () => (await made('/tenants/acme/kbs/docs/agents', { name: unique('agent') })).slug;
+const chat = async () => {
+  const body = { message: 'warranty', mode: 'keyword' };
+  const answer = await expectStatus(200, owner.client.post('/tenants/acme/kbs/docs/chat', body));
+  return { chat: answer.body.session_id as string, message: answer.body.message_id as string };
+};
+/** In a knowledge base of its own: each has room for a few. */
+const waitingEvaluation = async () => {
+  const slug = await kb();
+  const body = EXAMPLE_BODIES['POST /tenants/:tenant/kbs/:kb/evaluations']?.();
+  const started = await expectStatus(202, owner.client.post(`/tenants/acme/kbs/${slug}/evaluations`, body));
+  const { id, job_id: job } = started.body;
+  // As if its turn had not come yet.
+  await app.jobEnded(`/jobs/${job}`);
+  await superuser(`UPDATE evaluations SET status = 'queued' WHERE id = '${id}'`);
+  return { kb: slug, evaluation: id as string };
+};
 const variable = async () => {
   await expectStatus(200, owner.client.put('/tenants/acme/variables/API_KEY', { value: SECRET }));
   return 'API_KEY';
@@ -241,6 +272,15 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   'PATCH /tenants/:tenant/alerts/:alert': async () => ({ ids: { alert: await alert() } }),
   'DELETE /tenants/:tenant/alerts/:alert': async () => ({ ids: { alert: await alert() } }),
 
+  'POST /tenants/:tenant/models': () => ({}),
+  'PATCH /tenants/:tenant/models/:model': async () => ({ ids: { model: await model() } }),
+  'DELETE /tenants/:tenant/models/:model': async () => ({ ids: { model: await model() } }),
+  'PUT /tenants/:tenant/models/defaults': () => ({}),
+  'POST /platform/models': () => ({ as: admin }),
+  'PATCH /platform/models/:model': async () => ({ as: admin, ids: { model: await platformModel() } }),
+  'DELETE /platform/models/:model': async () => ({ as: admin, ids: { model: await platformModel() } }),
+  'PUT /platform/models/defaults': () => ({ as: admin }),
+
   'POST /tenants/:tenant/webhooks': () => ({}),
   'PATCH /tenants/:tenant/webhooks/:webhook': async () => ({ ids: { webhook: await webhook() } }),
   'DELETE /tenants/:tenant/webhooks/:webhook': async () => ({ ids: { webhook: await webhook() } }),
@@ -264,6 +304,20 @@ const FIXTURES: Record<string, () => Promise<Call> | Call> = {
   }),
   'POST /tenants/:tenant/kbs/:kb/grants': async () => ({
     body: { user_id: (await member()).id, role: 'editor' },
+  }),
+  'POST /tenants/:tenant/kbs/:kb/agents': () => ({}),
+  'PATCH /tenants/:tenant/kbs/:kb/agents/:agent': async () => ({ ids: { agent: await agent() } }),
+  'DELETE /tenants/:tenant/kbs/:kb/agents/:agent': async () => ({ ids: { agent: await agent() } }),
+  'POST /tenants/:tenant/kbs/:kb/evaluations': async () => ({ ids: { kb: await kb() } }),
+  'POST /tenants/:tenant/kbs/:kb/evaluations/:evaluation/cancel': async () => ({
+    ids: await waitingEvaluation(),
+  }),
+  'DELETE /tenants/:tenant/kbs/:kb/evaluations/:evaluation': async () => ({ ids: await waitingEvaluation() }),
+  'PATCH /tenants/:tenant/sessions/:chat': async () => ({ ids: await chat() }),
+  'DELETE /tenants/:tenant/sessions/:chat': async () => ({ ids: await chat() }),
+  'POST /messages/:message/feedback': async () => ({
+    ids: await chat(),
+    headers: { 'x-tenant-id': 'acme' },
   }),
   'DELETE /tenants/:tenant/kbs/:kb/grants/:grant': async () => ({ ids: { grant: await grant() } }),
   'POST /tenants/:tenant/kbs/:kb/documents': () => ({}),

@@ -470,7 +470,7 @@ describe('a text or a question', () => {
     { top_k: 0 },
     { top_k: 101 },
     { top_k: 1.5 },
-    { mode: 'graph' },
+    { mode: 'telepathy' },
     { threshold: 2 },
     { include_text: 'yes' },
     { filter: { unknown: 1 } },

@@ -159,11 +159,15 @@ describe('rotate-keys', () => {
     const rotated = await run(['rotate-keys'], withKeys(NEW_KEY, TEST_SECRET));
     expect(rotated).toMatchObject({
       code: 0,
-      results: [`Sealed anew: variables 3, payloads of jobs ${jobs}, secrets of webhooks 0.`],
+      results: [
+        `Sealed anew: variables 3, payloads of jobs ${jobs}, keys of models 0, secrets of webhooks 0.`,
+      ],
       notes: expect.stringContaining('ENCRYPTION_OLD_KEYS is not needed any more'),
     });
     const again = await run(['rotate-keys'], withKeys(NEW_KEY, TEST_SECRET));
-    expect(again.results).toEqual(['Sealed anew: variables 0, payloads of jobs 0, secrets of webhooks 0.']);
+    expect(again.results).toEqual([
+      'Sealed anew: variables 0, payloads of jobs 0, keys of models 0, secrets of webhooks 0.',
+    ]);
 
     await app.restart({ ENCRYPTION_KEY: NEW_KEY });
     const box = new SealedBox([NEW_KEY]);
@@ -176,7 +180,9 @@ describe('rotate-keys', () => {
   it('names what no key opens', async () => {
     const { code, results, notes } = await run(['rotate-keys'], withKeys(TEST_SECRET, ''));
     expect(code).toBe(1);
-    expect(results[0]).toMatch(/^Sealed anew: variables 0, payloads of jobs 0, secrets of webhooks 0\.$/);
+    expect(results[0]).toMatch(
+      /^Sealed anew: variables 0, payloads of jobs 0, keys of models 0, secrets of webhooks 0\.$/,
+    );
     expect(notes).toContain('No key of the settings opens the variable API_KEY of the tenant hr_team.');
     expect(notes).not.toContain('key of hr_team');
     expect(notes).not.toContain('not needed');

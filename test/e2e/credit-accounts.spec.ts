@@ -22,7 +22,10 @@ import {
   sweep,
   inTenant,
   checked,
+  useCreditsApplication,
 } from '../setup/credits.js';
+
+useCreditsApplication();
 
 describe('a grant', () => {
   it('is made by the platform, and written down', async () => {

@@ -25,7 +25,10 @@ import {
   sweep,
   inTenant,
   checked,
+  useCreditsApplication,
 } from '../setup/credits.js';
+
+useCreditsApplication();
 
 describe('without prices', () => {
   it('nothing costs anything, and nothing is written down', async () => {
@@ -223,7 +226,7 @@ describe('credits', () => {
     await grant(tenant, 100_000);
     await setPrices([
       { operation: 'query', micro_credits: 500 },
-      { operation: 'output_tokens', micro_credits: 1000 },
+      { operation: 'output_tokens', micro_credits: 25_000 },
     ]);
     model.failNext({ status: 400 });
     await expectStatus(502, ask(tenant, { mode: 'keyword' }));
@@ -234,10 +237,10 @@ describe('credits', () => {
       'not_found',
     );
     expect((await account(tenant)).balance).toBe(100_000);
-    // The answer’s longest form cannot be paid for: the search before it is not charged either.
+    // The answer’s longest form, half of what the model takes in, cannot be paid for: the search before it is not charged either.
     const refused = await ask(tenant, { mode: 'keyword', max_tokens: 100_000 });
     expectProblem(refused, 402, 'insufficient_credits');
-    expect(refused.body).toMatchObject({ required: 100_000, available: 99_500, missing: 500 });
+    expect(refused.body).toMatchObject({ required: 102_400, available: 99_500, missing: 2_900 });
     expect((await account(tenant)).balance).toBe(100_000);
     await checked(tenant);
   });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type TestApplication, startTestApplication } from '../setup/application.js';
+import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
 import { expectConsistent, sql } from '../setup/kb-counts.js';
 import { type ModelServer, startModelServer } from '../setup/model-server.js';
 
@@ -18,6 +18,7 @@ describe('whatever happens to documents while they are ingested', () => {
     model = await startModelServer({ dimensions: 16, latency: 5 });
     app = await startTestApplication({ EMBEDDING_BASE_URL: model.url, EMBEDDING_MODEL: 'stub' });
     tenant = await app.createTenant('acme');
+    await expectStatus(200, app.admin.patch(KB, { config: { graph: 'names' } }));
   });
   afterAll(async () => {
     await app?.close();
@@ -30,7 +31,8 @@ describe('whatever happens to documents while they are ingested', () => {
     const text = () => {
       const words = Array.from(
         { length: 20 + Math.floor(random() * 1500) },
-        () => `word${Math.floor(random() * 300)}`,
+        // Some of them are names.
+        () => `${random() < 0.8 ? 'word' : 'Name'}${Math.floor(random() * 300)}`,
       );
       return `Text ${Math.floor(random() * 40)}: ${words.join(' ')}`;
     };

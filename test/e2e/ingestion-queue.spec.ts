@@ -159,8 +159,8 @@ describe('the queue of documents', () => {
     await expect
       .poll(() => model.requests.embeddings - before, { ...PATIENCE, interval: 5 })
       .toBeGreaterThan(16);
-    // Each of the requests under way, as often as the client tries.
-    model.failNext(...Array.from({ length: 12 }, () => ({ status: 503 })));
+    // Each of the requests under way, as often as the client tries; a server that is busy is not left alone for that.
+    model.failNext(...Array.from({ length: 12 }, () => ({ status: 429 })));
     await expect
       .poll(async () => (await app.admin.get(`${kb('single')}/documents/${id}`)).body.attempts, PATIENCE)
       .toBe(1);

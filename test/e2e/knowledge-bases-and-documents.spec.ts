@@ -392,6 +392,8 @@ describe('documents', () => {
     expect(await statistics(kb)).toEqual({
       document_count: 0,
       chunk_count: 0,
+      entity_count: 0,
+      relation_count: 0,
       storage_bytes: 0,
       storage_mb: 0,
       documents_by_status: {},

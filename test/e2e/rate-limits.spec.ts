@@ -232,6 +232,8 @@ describe('a tenant', () => {
 
   it('asks so many questions at a time', async () => {
     const { path, owner } = await tenantWith({ max_concurrent_queries: 2 });
+    // Each question is the model’s to answer.
+    await expectStatus(200, app.admin.patch(`${path}/config`, { enable_llm_cache: false }));
     const added = await expectStatus(
       202,
       app.admin.post(`${path}/kbs/docs/documents/text`, { text: 'The keys hang behind the door.' }),
@@ -274,6 +276,8 @@ describe('a tenant', () => {
 
   it('has so many tokens of chat models a month', async () => {
     const { path, owner } = await tenantWith({ max_llm_tokens_per_month: 20 });
+    // Each question is the model’s to answer.
+    await expectStatus(200, app.admin.patch(`${path}/config`, { enable_llm_cache: false }));
     const added = await expectStatus(
       202,
       app.admin.post(`${path}/kbs/docs/documents/text`, { text: 'The keys hang behind the door.' }),

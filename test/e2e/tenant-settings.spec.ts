@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TenantContext } from '../../src/core/tenancy/tenant-context.js';
-import { TenantVariablesService } from '../../src/features/tenants/tenant-variables.service.js';
+import { TenantVariablesService } from '../../src/core/variables/tenant-variables.service.js';
 import { SettingsError } from '../../src/foundation/config/env.js';
 import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
@@ -258,6 +258,8 @@ describe('the configuration', () => {
       chunk_unit: { value: 'characters', level: 'default' },
       chunk_size: { value: 1200, level: 'default' },
       chunk_overlap: { value: 100, level: 'default' },
+      graph: { value: 'off', level: 'default' },
+      graph_model: { value: null, level: 'default' },
       system_prompt: { value: null, level: 'default' },
     });
     await set({ top_k: 30, llm_temperature: 0.5 });
@@ -324,6 +326,11 @@ describe('the configuration', () => {
     });
     const ask = async () =>
       (await expectStatus(200, editor.post(`${kb}/query`, { query: 'When do visitors come?' }))).body;
+    const query = { query: 'When do visitors come?' };
+    expectProblem(await editor.post(`${kb}/query`, query), 409, 'unknown_model');
+    const large = { provider: 'openai_compatible', model_type: 'chat', model_name: 'large' };
+    const entry = { ...large, api_base: model.url, shared_with: 'all' };
+    await expectStatus(201, app.admin.post('/platform/models', entry));
     expect((await ask()).model).toBe('large');
     const sent = () => model.lastRequest?.body as any;
     expect(sent()).toMatchObject({ model: 'large', temperature: 0.3, max_tokens: 55 });

@@ -10,6 +10,8 @@ import { storedUsage, usageOf } from '../setup/usage-events.js';
 
 const QUESTION = 'When does the shop open?';
 const QUESTION_TOKENS = QUESTION.length / 4;
+/** Vectors of questions are remembered. */
+const OTHER_QUESTION = 'When does the shop close?';
 
 describe('every request and every job', () => {
   let app: TestApplication;
@@ -105,7 +107,7 @@ describe('every request and every job', () => {
     const [event, ...more] = await left(async () => {
       const { body } = await expectStatus(
         200,
-        ada.client.post('/tenants/acme/kbs/docs/query', { query: QUESTION }),
+        ada.client.post('/tenants/acme/kbs/docs/query', { query: OTHER_QUESTION }),
       );
       usage = body.usage;
     });
@@ -117,7 +119,7 @@ describe('every request and every job', () => {
       model: 'chatty',
       input_tokens: String(usage.prompt_tokens),
       output_tokens: String(usage.completion_tokens),
-      embedding_tokens: String(QUESTION_TOKENS),
+      embedding_tokens: String(Math.ceil(OTHER_QUESTION.length / 4)),
     });
     expect(usage.prompt_tokens).toBeGreaterThan(0);
   });
@@ -142,7 +144,11 @@ describe('every request and every job', () => {
       expect((await ada.client.post('/tenants/acme/kbs/docs/query', { query: '' })).status).toBe(422);
       expect((await ada.client.get('/tenants/acme/kbs/nowhere')).status).toBe(404);
       expect(
-        (await ada.client.post('/tenants/acme/kbs/docs/search', { query: QUESTION })).status,
+        (
+          await ada.client.post('/tenants/acme/kbs/docs/search', {
+            query: 'A question that was not asked before',
+          })
+        ).status,
       ).toBeGreaterThanOrEqual(500);
     });
     expect(events.map(({ operation, outcome, status }) => [operation, outcome, status])).toEqual([

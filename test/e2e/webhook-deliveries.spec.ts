@@ -16,7 +16,10 @@ import {
   createWebhook,
   makeGroup,
   verify,
+  useWebhooksApplication,
 } from '../setup/webhooks.js';
+
+useWebhooksApplication();
 
 describe('a message', () => {
   it('says what has happened, signed as the standard has it', async () => {
@@ -338,7 +341,10 @@ it('a delivery begins as quickly however many wait', async () => {
     `UPDATE jobs SET run_after = now() WHERE id = (SELECT id FROM jobs WHERE kind = 'backlog' LIMIT 1) RETURNING id`,
   );
   await superuser('ANALYZE jobs');
-  await new JobsRepository().claim(explaining, id, randomUUID(), { takeOver: false, perTenant: 4 });
+  await new JobsRepository().claim(explaining, id, randomUUID(), {
+    takeOver: false,
+    perTenant: { backlog: 4 },
+  });
   await superuser(`DELETE FROM jobs WHERE kind = 'backlog'`);
   const passed = [...plans.join('\n').matchAll(/"Rows Removed by Filter":\s*(\d+)/g)];
   expect(Math.max(0, ...passed.map(([, rows]) => Number(rows)))).toBeLessThan(100);

@@ -2,7 +2,6 @@ import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ENTITIES } from '../../src/app.module.js';
 import { startApplication } from '../../src/application.js';
-import { tenantDomain } from '../../src/core/authorization/permissions.js';
 import { type Env, parseEnv } from '../../src/foundation/config/env.js';
 import { IsolationError, checkCatalogue } from '../../src/foundation/database/catalogue-check.js';
 import { type DatabaseAccess, openDatabase } from '../../src/foundation/database/data-source.js';
@@ -10,10 +9,7 @@ import { DEFAULT_LOGIN_ROLE, PLATFORM_ROLE, TENANT_ROLE } from '../../src/founda
 import { type Tx, runTransaction } from '../../src/foundation/database/transaction.js';
 import { SERVER, TEST_SECRET, type TestDatabase, createTestDatabase } from '../setup/database.js';
 import { asSuperuser } from '../setup/superuser.js';
-
-/** Two tenants, and whatever has their id in it. */
-const A = '0199aaaa-0000-7000-8000-000000000001';
-const B = '0199bbbb-0000-7000-8000-000000000001';
+import { A, B, idOf, seed } from '../setup/tenant-rows.js';
 
 let database: TestDatabase;
 let env: Env;
@@ -101,9 +97,29 @@ describe('the check at the start', () => {
       /documents has no restrictive policy/,
     ],
     [
+      '… of evaluations',
+      'DROP POLICY granted_access ON evaluations',
+      /evaluations has no restrictive policy/,
+    ],
+    [
+      'what an evaluation asked is shown to others',
+      'DROP POLICY own_evaluations ON evaluation_questions',
+      /evaluation_questions has no restrictive policy/,
+    ],
+    [
+      '… or what it found',
+      'ALTER POLICY own_evaluations ON evaluation_results USING (true)',
+      /evaluation_results has no restrictive policy/,
+    ],
+    [
       'tokens are not kept to their knowledge bases',
       'DROP POLICY token_kbs ON chunk_vectors',
       /chunk_vectors has no restrictive policy/,
+    ],
+    [
+      '… nor to their evaluations',
+      'DROP POLICY token_kbs ON evaluations',
+      /evaluations has no restrictive policy/,
     ],
     [
       'a new table has none',
@@ -226,7 +242,7 @@ describe('every table with a tenant', () => {
     }
   });
 
-  it('keeps what is half ingested to the system', async () => {
+  it('keeps what is half ingested, and what users have said, from whoever is nobody in the tenant', async () => {
     for (const name of FOR_THE_SYSTEM) {
       expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`)), name).toEqual([]);
       expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`), 'all'), name).toHaveLength(1);
@@ -310,25 +326,94 @@ describe('every table with a tenant', () => {
     await into(`UPDATE kb_grants SET group_id = '${idOf(B, 'group')}'`);
     await into(`UPDATE document_readers SET document_id = '${idOf(B, 'document')}'`);
     await into(`UPDATE document_readers SET user_id = '${idOf(B, 'user')}'`);
+    await into(`UPDATE model_defaults SET model_id = '${idOf(B, 'model')}'`);
+    await into(`UPDATE large_indexes SET kb_id = '${idOf(B, 'kb')}'`);
+    await into(`UPDATE agents SET kb_id = '${idOf(B, 'kb')}', slug = 'other'`);
+    await into(`UPDATE chat_sessions SET agent_id = '${idOf(B, 'agent')}'`);
+    await into(`UPDATE evaluations SET kb_id = '${idOf(B, 'kb')}'`);
+    await into(`UPDATE graph_entities SET kb_id = '${idOf(B, 'kb')}', key = 'other ' || key`);
+    const [mine, theirs] = [idOf(A, 'entity'), idOf(B, 'entity')];
+    await into(`UPDATE graph_entity_mentions SET entity_id = '${theirs}' WHERE entity_id = '${mine}'`);
+    await into(`UPDATE graph_entity_mentions SET chunk_id = '${idOf(B, 'unused')}'`);
+    await into(`UPDATE graph_relations SET target_id = '${idOf(B, 'entity')}'`);
+    await into(`UPDATE graph_relation_mentions SET relation_id = '${idOf(B, 'relation')}'`);
+    await into(`UPDATE graph_relation_mentions SET chunk_id = '${idOf(B, 'unused')}'`);
+    await into(`UPDATE staged_extractions SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
+    await into(`UPDATE staged_entities SET document_id = '${idOf(B, 'document')}', key = 'other'`);
+  });
+});
+
+describe('the table of vectors of a large knowledge base', () => {
+  const table = async (tenant: string) => {
+    const [row] = await superuser(
+      `SELECT 'large_vectors_' || replace(kb_id::text, '-', '') || '_' || generation AS name FROM large_indexes
+       WHERE tenant_id = '${tenant}'`,
+    );
+    return row?.['name'] as string;
+  };
+  const rowOf = (tenant: string) => `VALUES (1, '${tenant}', '${idOf(tenant, 'kb')}', '[1,0]')`;
+
+  it('is its tenant’s alone', async () => {
+    await superuser(`INSERT INTO ${await table(B)} ${rowOf(B)}`);
+    const foreign = await table(B);
+    expect(await asTenant(B, tx => tx.query(`SELECT * FROM ${foreign}`))).toHaveLength(1);
+    for (const tenant of [null, A]) {
+      expect(await asTenant(tenant, tx => tx.query(`SELECT * FROM ${foreign}`), 'all')).toEqual([]);
+    }
+    for (const tenant of [A, B]) {
+      await expect(
+        asTenant(A, tx => tx.query(`INSERT INTO ${foreign} ${rowOf(tenant)}`), 'all'),
+      ).rejects.toThrow(/row-level security|check constraint/);
+    }
+    await expect(asPlatform(tx => tx.query(`SELECT * FROM ${foreign}`))).rejects.toThrow(/permission denied/);
+    const removed = await asTenant(A, tx => tx.query(`DELETE FROM ${foreign}`), 'all');
+    expect(removed[1]).toBe(0);
+  });
+
+  it('goes with its knowledge base', async () => {
+    const gone = await table(A);
+    const [{ there }] = (await superuser(`SELECT to_regclass('${gone}') IS NOT NULL AS there`)) as any;
+    expect(there).toBe(true);
+    await asTenant(A, tx => tx.query('DELETE FROM large_indexes'), 'all');
+    const [{ there: left }] = (await superuser(`SELECT to_regclass('${gone}') IS NOT NULL  AS there`)) as any;
+    expect(left).toBe(false);
   });
 });
 
 describe('the role of the platform', () => {
-  it.each(['chunks', 'chunk_vectors', 'kb_terms', 'tenant_variables', 'document_readers'])(
-    'may not touch %s',
-    async table => {
-      for (const statement of [
-        `SELECT FROM ${table}`,
-        `DELETE FROM ${table}`,
-        `UPDATE ${table} SET tenant_id = tenant_id`,
-      ]) {
-        await expect(
-          asPlatform(tx => tx.query(statement)),
-          statement,
-        ).rejects.toThrow(/permission denied/);
-      }
-    },
-  );
+  it.each([
+    'chunks',
+    'chunk_vectors',
+    'kb_terms',
+    'tenant_variables',
+    'document_readers',
+    'model_defaults',
+    'large_postings',
+    'agents',
+    'chat_sessions',
+    'chat_messages',
+    'message_feedback',
+    'evaluations',
+    'evaluation_questions',
+    'evaluation_results',
+    'graph_entities',
+    'graph_entity_mentions',
+    'graph_relations',
+    'graph_relation_mentions',
+    'staged_extractions',
+    'staged_entities',
+  ])('may not touch %s', async table => {
+    for (const statement of [
+      `SELECT FROM ${table}`,
+      `DELETE FROM ${table}`,
+      `UPDATE ${table} SET tenant_id = tenant_id`,
+    ]) {
+      await expect(
+        asPlatform(tx => tx.query(statement)),
+        statement,
+      ).rejects.toThrow(/permission denied/);
+    }
+  });
 
   it('sees of documents that they wait, and nothing of what is in them', async () => {
     const columns = await superuser(
@@ -364,8 +449,12 @@ describe('the role of the platform', () => {
        AND has_column_privilege('${PLATFORM_ROLE}', 'knowledge_bases', attname, 'SELECT, INSERT, UPDATE') ORDER BY 1`,
     );
     expect(columns.map(column => column['name'])).toEqual([
+      'chunk_count',
+      'content_version',
       'id',
       'ingestion_paused',
+      'large_generation',
+      'last_chunk_number',
       'reindexing_to',
       'slug',
       'tenant_id',
@@ -465,9 +554,21 @@ const READ_ONLY = [
   'usage_levels',
   'usage_announcements',
   'ingestion_turns',
+  'platform_model_tenants',
 ];
-/** Texts of documents that nobody may read yet. */
-const FOR_THE_SYSTEM = ['ingestions', 'staged_chunks', 'staged_vectors'];
+/** Texts of documents that nobody may read yet, and what users have said, which is theirs alone. */
+const FOR_THE_SYSTEM = [
+  'ingestions',
+  'staged_chunks',
+  'staged_vectors',
+  'staged_extractions',
+  'staged_entities',
+  'chat_sessions',
+  'chat_messages',
+  'message_feedback',
+  'evaluation_questions',
+  'evaluation_results',
+];
 const accessTo = (table: string) => (FOR_THE_SYSTEM.includes(table) ? 'all' : 'granted');
 /** Of these it deletes no row. */
 const KEPT = [
@@ -535,7 +636,7 @@ async function catalogueOf(): Promise<string[]> {
     UNION ALL SELECT format('DROP POLICY IF EXISTS %I ON %s; CREATE POLICY %1$I ON %2$s AS %5$s TO ${TENANT_ROLE} USING (%3$s) WITH CHECK (%4$s)',
                             polname, polrelid::regclass, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid),
                             CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END)
-    FROM pg_policy WHERE polname IN ('tenant_isolation', 'granted_access', 'token_kbs')
+    FROM pg_policy WHERE polname IN ('tenant_isolation', 'granted_access', 'token_kbs', 'own_evaluations')
     -- An owner's privileges go with the table.
     UNION ALL SELECT 'GRANT SELECT, INSERT, UPDATE, DELETE ON kb_terms TO ${TENANT_ROLE}'`);
   return rows.map(row => row['statement'] as string);
@@ -560,99 +661,8 @@ async function tenantTables(): Promise<TenantTable[]> {
            ) AS updatable,
            has_table_privilege('enclave_tenant', c.oid, 'DELETE') AS deletable
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname NOT LIKE 'large_vectors_%'
     GROUP BY c.oid, c.relname HAVING c.relname = 'tenants' OR bool_or(a.attname = 'tenant_id') ORDER BY 1`);
   expect(rows.length).toBeGreaterThanOrEqual(17);
   return rows as unknown as TenantTable[];
-}
-
-function idOf(tenant: string, what: string): string {
-  const things = ['user', 'kb', 'document', 'chunk', 'unused', 'group', 'invitation', 'job'];
-  things.push('token', 'webhook', 'delivery', 'alert', 'credits');
-  return tenant.replace(/1$/, (things.indexOf(what) + 2).toString(16));
-}
-
-/** One row of this tenant in every table that keeps any. */
-function seed(tenant: string): string {
-  const [user, kb, document, chunk, group, invitation, job, token, webhook, delivery, alert, credits] = [
-    'user',
-    'kb',
-    'document',
-    'chunk',
-    'group',
-    'invitation',
-    'job',
-    'token',
-    'webhook',
-    'delivery',
-    'alert',
-    'credits',
-  ].map(what => idOf(tenant, what));
-  const usage = `input_tokens, output_tokens, embedding_tokens, credits`;
-  return `
-    INSERT INTO users (id, email, display_name, password_hash) VALUES ('${user}', '${user}@example.com', 'Somebody', 'x');
-    INSERT INTO tenants (id, name, display_name) VALUES ('${tenant}', 't-${tenant}', 'Tenant');
-    INSERT INTO members (tenant_id, user_id) VALUES ('${tenant}', '${user}');
-    INSERT INTO casbin_rule (ptype, v0, v1, v2) VALUES ('g', '${user}', 'owner', '${tenantDomain(tenant)}');
-    INSERT INTO knowledge_bases (id, tenant_id, name, slug) VALUES ('${kb}', '${tenant}', 'Docs', 'docs');
-    INSERT INTO documents (id, tenant_id, kb_id, title, source, mime_type, size_bytes, content_sha256)
-      VALUES ('${document}', '${tenant}', '${kb}', 'A secret title', 'text', 'text/plain', 1, 'x');
-    INSERT INTO chunks (id, tenant_id, kb_id, document_id, ordinal, text, start_offset, end_offset, token_count)
-      VALUES ('${chunk}', '${tenant}', '${kb}', '${document}', 0, 'A secret text', 0, 13, 3),
-             ('${idOf(tenant, 'unused')}', '${tenant}', '${kb}', '${document}', 1, 'A chunk without a vector', 13, 37, 5);
-    INSERT INTO chunk_vectors (chunk_id, tenant_id, kb_id, document_id, length, embedding, lexical)
-      VALUES ('${chunk}', '${tenant}', '${kb}', '${document}', 2, '[1,0]', '{1:1}/268435456');
-    INSERT INTO document_versions (document_id, version, tenant_id, kb_id, storage_key, content_sha256, size_bytes, mime_type)
-      VALUES ('${document}', 1, '${tenant}', '${kb}', '${tenant}/x', 'x', 1, 'text/plain');
-    INSERT INTO ingestions (document_id, tenant_id, kb_id, version, fingerprint, embedding_model)
-      VALUES ('${document}', '${tenant}', '${kb}', 1, 'x', 'x');
-    INSERT INTO staged_chunks (document_id, ordinal, tenant_id, kb_id, text, start_offset, end_offset, token_count)
-      VALUES ('${document}', 0, '${tenant}', '${kb}', 'A secret text', 0, 13, 3);
-    INSERT INTO staged_vectors (document_id, ordinal, tenant_id, kb_id, embedding)
-      VALUES ('${document}', 0, '${tenant}', '${kb}', '[1,0]');
-    INSERT INTO ingestion_turns (tenant_id, last_turn_at) VALUES ('${tenant}', now());
-    INSERT INTO kb_terms (tenant_id, kb_id, term, document_frequency) VALUES ('${tenant}', '${kb}', 1, 1);
-    INSERT INTO tenant_variables (tenant_id, name, sealed) VALUES ('${tenant}', 'KEY', 'x');
-    INSERT INTO invitations (id, tenant_id, email, roles, token_hash, expires_at)
-      VALUES ('${invitation}', '${tenant}', 'new@example.com', '{viewer}', '${tenant}', now());
-    INSERT INTO roles (tenant_id, name) VALUES ('${tenant}', 'support');
-    INSERT INTO groups (id, tenant_id, name) VALUES ('${group}', '${tenant}', 'Support');
-    INSERT INTO group_members (tenant_id, group_id, user_id) VALUES ('${tenant}', '${group}', '${user}');
-    INSERT INTO kb_grants (id, tenant_id, kb_id, group_id, role) VALUES ('${group}', '${tenant}', '${kb}', '${group}', 'viewer');
-    INSERT INTO document_readers (tenant_id, kb_id, document_id, user_id) VALUES ('${tenant}', '${kb}', '${document}', '${user}');
-    INSERT INTO jobs (id, tenant_id, kind, actor) VALUES ('${job}', '${tenant}', 'nothing', '{}');
-    INSERT INTO audit_chains (chain_id, sequence, hash) VALUES ('${tenant}', 1, 'x');
-    INSERT INTO audit_entries (chain_id, sequence, occurred_at, actor_type, action, resource_type, details, outcome, prev_hash, hash)
-      VALUES ('${tenant}', 1, now(), 'system', 'thing.done', 'thing', '{}', 'allowed', 'x', 'x');
-    INSERT INTO events (id, tenant_id, type, data, occurred_at) VALUES ('${job}', '${tenant}', 'thing.done', '{}', now());
-    INSERT INTO api_tokens (id, tenant_id, name, kind, scopes) VALUES ('${token}', '${tenant}', 'A token', 'live', '{query:run}');
-    INSERT INTO api_token_secrets (prefix, tenant_id, token_id, hash)
-      VALUES ('${tenant}', '${tenant}', '${token}', sha256('${tenant}'));
-    INSERT INTO usage_events (tenant_id, id, time, kind, operation, by_platform, ${usage}, duration_us, duration_bucket, outcome)
-      VALUES ('${tenant}', '${job}', now(), 'query', 'query', false, 1, 1, 1, 1, 1, 1, 'success');
-    INSERT INTO usage_rollups (tenant_id, grain, at, kind, operation, calls, failures, duration_us, ${usage})
-      VALUES ('${tenant}', 'day', now(), 'query', 'query', 1, 0, 1, 1, 1, 1, 1);
-    INSERT INTO usage_totals (tenant_id, grain, at, kind, calls, failures, duration_us, ${usage})
-      VALUES ('${tenant}', 'day', now(), 'query', 1, 0, 1, 1, 1, 1, 1);
-    INSERT INTO usage_durations (tenant_id, grain, at, kind, bucket, calls) VALUES ('${tenant}', 'day', now(), 'query', 1, 1);
-    INSERT INTO usage_users (tenant_id, grain, at, user_id) VALUES ('${tenant}', 'day', now(), '${user}');
-    INSERT INTO usage_levels (tenant_id, day, users, kbs, documents, storage_bytes) VALUES ('${tenant}', now(), 1, 1, 1, 1);
-    INSERT INTO usage_announcements (tenant_id, day) VALUES ('${tenant}', now());
-    INSERT INTO credit_accounts (tenant_id, balance, granted, sequence) VALUES ('${tenant}', 5, 5, 1);
-    INSERT INTO credit_grants (id, tenant_id, sequence, amount, remaining) VALUES ('${credits}', '${tenant}', 1, 5, 5);
-    INSERT INTO credit_reservations (id, tenant_id, operation, estimate, prices, draws, month, expires_at)
-      VALUES ('${credits}', '${tenant}', 'query', 1, '[]', '[]', now(), now());
-    INSERT INTO credit_ledger (tenant_id, sequence, id, type, delta, amount, balance_after, lines, idempotency_key, created_at)
-      VALUES ('${tenant}', 1, '${credits}', 'grant', 5, 5, 5, '[]', 'x', now());
-    INSERT INTO credit_months (tenant_id, month, token_id) VALUES ('${tenant}', now(), '${token}');
-    INSERT INTO webhooks (id, tenant_id, url, description, events, secret, is_active)
-      VALUES ('${webhook}', '${tenant}', 'https://example.com', '', '{*}', 'x', false);
-    INSERT INTO webhook_deliveries (id, tenant_id, webhook_id, event_id, event_type, payload)
-      VALUES ('${delivery}', '${tenant}', '${webhook}', '${job}', 'thing.done', '{}');
-    INSERT INTO idempotency_keys (id, tenant_id, fingerprint, status, expires_at)
-      VALUES (sha256('${tenant}'), '${tenant}', 'x', 'not_replayable', now());
-    INSERT INTO alerts (id, tenant_id, name, metric, threshold, threshold_type, actions, cooldown_seconds, is_active)
-      VALUES ('${alert}', '${tenant}', 'Users', 'users', 1, 'absolute', '{email_admins}', 0, false);
-    INSERT INTO alert_events (id, tenant_id, alert_id, kind, value, threshold, threshold_type, told, created_at)
-      VALUES ('${alert}', '${tenant}', '${alert}', 'fired', 1, 1, 'absolute', true, now());`;
 }

@@ -16,7 +16,7 @@ import { asSuperuser } from '../setup/superuser.js';
 /** What a path of one tenant may name. */
 type Ids = Record<string, string>;
 
-/** Where a body names members, groups or knowledge bases; with what stands in the place of the example's. */
+/** Where a body names members, groups, knowledge bases, agents or chats; with what stands in the place of the example's. */
 const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<string, unknown>]> = [
   ['POST /tenants/:tenant/groups/:group/members', 'user_id', id => ({ user_id: id, user_ids: undefined })],
   ['POST /tenants/:tenant/groups/:group/members', 'user_ids', id => ({ user_ids: [id] })],
@@ -34,6 +34,9 @@ const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<
   ],
   ['POST /tenants/:tenant/api-tokens', 'kb_ids', id => ({ kb_ids: [id] })],
   ['PATCH /tenants/:tenant/api-tokens/:token', 'kb_ids', id => ({ kb_ids: [id] })],
+  ['POST /tenants/:tenant/api-tokens', 'agent_ids', id => ({ agent_ids: [id] })],
+  ['PATCH /tenants/:tenant/api-tokens/:token', 'agent_ids', id => ({ agent_ids: [id] })],
+  ['POST /tenants/:tenant/kbs/:kb/chat', 'session_id', id => ({ session_id: id })],
   ...[
     'PUT /tenants/:tenant/kbs/:kb/documents/:document/acl',
     'POST /tenants/:tenant/kbs/:kb/documents/text',
@@ -44,6 +47,17 @@ const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<
     [key, 'acl.groups', id => ({ acl: { members: [], groups: [id] } })],
   ]),
 ];
+
+const MODEL_TYPES = ['asr', 'chat', 'embedding', 'image2text', 'rerank', 'tts'];
+for (const type of MODEL_TYPES)
+  GRANTEES.push(['PUT /tenants/:tenant/models/defaults', type, id => ({ [type]: [id] })]);
+
+/** What stands in such a field. */
+function kindOf(key: string, field: string): string {
+  if (key.endsWith('/models/defaults')) return 'model';
+  if (field === 'session_id') return 'chat';
+  return ['group', 'kb', 'agent'].find(name => field.includes(name)) ?? 'user';
+}
 
 const USAGE_WRITTEN_MS = 2_500;
 
@@ -115,6 +129,12 @@ describe('a path', () => {
       'webhook',
       'delivery',
       'alert',
+      'model',
+      'agent',
+      'chat',
+      'message',
+      'evaluation',
+      'entity',
     ].map(kind => [kind, 'reads and changes'] as const),
   ] as const)('with the foreign %s is answered as if it named nothing, by %s', async (kind, what) => {
     const parameter = kind.split(' ', 1)[0] as string;
@@ -135,8 +155,11 @@ describe('a path', () => {
         if (route.permission?.startsWith('platform:') && who === 'platform admin') continue;
         // Below a foreign tenant stands what really is there; below one's own only the one parameter is foreign.
         const base = parameter === 'tenant' ? a : b;
-        const foreign = await call(client, route, { ...base, [parameter]: a[kind] as string });
-        const unknown = await call(client, route, { ...base, [parameter]: nameOfNothing(kind) });
+        // Of messages the path names no tenant.
+        const caller =
+          parameter === 'message' ? client.withHeaders({ 'x-tenant-id': b['tenant'] as string }) : client;
+        const foreign = await call(caller, route, { ...base, [parameter]: a[kind] as string });
+        const unknown = await call(caller, route, { ...base, [parameter]: nameOfNothing(kind) });
         expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
         expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
         const mayTry =
@@ -207,17 +230,21 @@ describe('an id in a body', () => {
       [
         // Users belong to the installation; a tenant may take in any of them.
         'PATCH /tenants/:tenant parent_id',
+        // The platform's own.
+        ...MODEL_TYPES.map(type => `PUT /platform/models/defaults ${type}`),
+        'POST /chat filter.document_ids',
         'POST /tenants parent_id',
         ...GRANTEES.map(([key, field]) => `${key} ${field}`),
+        'POST /tenants/:tenant/kbs/:kb/chat filter.document_ids',
         'POST /tenants/:tenant/kbs/:kb/documents/bulk-delete document_ids',
         'POST /tenants/:tenant/kbs/:kb/documents/preview document_id',
+        'POST /tenants/:tenant/kbs/:kb/evaluations questions.relevant.document_id',
+        'POST /tenants/:tenant/kbs/:kb/evaluations variants.filter.document_ids',
         'POST /tenants/:tenant/kbs/:kb/query filter.document_ids',
         'POST /tenants/:tenant/kbs/:kb/search filter.document_ids',
         'POST /tenants/:tenant/members user_id',
+        'POST /tenants/:tenant/query filter.document_ids',
         'PUT /tenants/:tenant parent_id',
-        // Kept as they are named: there is nothing yet that they open.
-        'PATCH /tenants/:tenant/api-tokens/:token agent_ids',
-        'POST /tenants/:tenant/api-tokens agent_ids',
       ].toSorted(),
     );
   });
@@ -226,7 +253,7 @@ describe('an id in a body', () => {
     const route = routes.find(candidate => keyOf(candidate) === key) as GuardedRoute;
     for (const who of ['owner', 'platform admin']) {
       const send = (id: string) => call(credentials.get(who) as Client, route, b, { fields: body(id) });
-      const kind = /group/.test(field) ? 'group' : /kb/.test(field) ? 'kb' : 'user';
+      const kind = kindOf(key, field);
       const nobody = randomUUID();
       const foreign = await send(a[kind] as string);
       const unknown = await send(nobody);
@@ -258,15 +285,18 @@ describe('an id in a body', () => {
   });
 
   it('finds nothing of another tenant’s documents', async () => {
-    for (const what of ['search', 'query']) {
+    for (const what of ['kbs/docs/search', 'kbs/docs/query', 'kbs/docs/chat', 'query']) {
       for (const [who, client] of credentials) {
-        const path = `/tenants/intruder/kbs/docs/${what}`;
+        const path = `/tenants/intruder/${what}`;
+        const question = what.endsWith('chat') ? 'message' : 'query';
         const ask = (id: string) =>
-          client.post(path, { query: 'What is the launch code?', filter: { document_ids: [id] } });
+          client.post(path, { [question]: 'What is the launch code?', filter: { document_ids: [id] } });
         const foreign = await ask(a['document'] as string);
         const unknown = await ask(randomUUID());
-        delete foreign.body.latency_ms;
-        delete unknown.body.latency_ms;
+        for (const field of ['latency_ms', 'session_id', 'message_id']) {
+          delete foreign.body[field];
+          delete unknown.body[field];
+        }
         expectSame(foreign, unknown, `${who}: ${what}`);
         if (foreign.status === 200) expect(foreign.body.passages, `${who}: ${what}`).toEqual([]);
       }
@@ -319,8 +349,11 @@ it('has an example for every route with a body', () => {
 async function createTenant(name: string): Promise<Ids> {
   const tenant = await app.createTenant(name);
   const slug = `plans-of-${name}`;
-  const { body: kb } = await app.admin.post(`/tenants/${name}/kbs`, { name: slug });
-  const text = `# Launch\n\nThe launch code of the ${name} is four eight fifteen.`;
+  const { body: kb } = await app.admin.post(`/tenants/${name}/kbs`, {
+    name: slug,
+    config: { graph: 'names' },
+  });
+  const text = `# Launch\n\nThe launch code of the ${name} is four eight fifteen, as Ada Lovelace knows.`;
   const { body: document } = await app.admin.post(`/tenants/${name}/kbs/${slug}/documents/text`, { text });
   await app.settled(name, document.id, slug);
   await app.addText(name, `The warranty of the ${name} lasts two years.`);
@@ -350,6 +383,14 @@ async function createTenant(name: string): Promise<Ids> {
     actions: ['webhook'],
     is_active: false,
   });
+  const model = await made('/models', EXAMPLE_BODIES['POST /tenants/:tenant/models']?.());
+  const agent = await made(`/kbs/${slug}/agents`, { name: `Agent of ${name}` });
+  const question = { message: 'What is the launch code?', mode: 'keyword' };
+  const { body: chat } = await expectStatus(
+    200,
+    app.admin.post(`/tenants/${name}/kbs/${slug}/chat`, question),
+  );
+  const { body: entities } = await app.admin.get(`/tenants/${name}/kbs/${slug}/graph/entities`);
   const sessions = await expectStatus(200, member.client.get('/auth/sessions'));
   return {
     tenant: tenant.id,
@@ -370,7 +411,22 @@ async function createTenant(name: string): Promise<Ids> {
     webhook: webhook.id,
     delivery: delivery.id,
     alert: alert.id,
+    model: model.id,
+    agent: agent.id,
+    chat: chat.session_id,
+    message: chat.message_id,
+    evaluation: await endedEvaluation(name, slug),
+    entity: entities.items[0].id,
   };
+}
+
+/** It changes by itself until it has ended. */
+async function endedEvaluation(tenant: string, kb: string): Promise<string> {
+  const example = EXAMPLE_BODIES['POST /tenants/:tenant/kbs/:kb/evaluations']?.();
+  const made = await expectStatus(202, app.admin.post(`/tenants/${tenant}/kbs/${kb}/evaluations`, example));
+  const { id, job_id: job } = made.body;
+  await app.jobEnded(`/jobs/${job}`);
+  return id;
 }
 
 /** The e-mail of the invitation, once it has been sent: until then its row changes by itself. */

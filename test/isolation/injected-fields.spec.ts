@@ -55,6 +55,8 @@ const ALLOWED: Record<string, string[]> = {
   'POST /tenants/:tenant/kbs/:kb/grants': ['user_id', 'role'],
   'PATCH /tenants/:tenant/config': ['embedding_model'],
   'POST /tenants/:tenant/kbs/:kb/documents/preview': ['document_id'],
+  'POST /tenants/:tenant/kbs/:kb/agents': ['is_active'],
+  'PATCH /tenants/:tenant/kbs/:kb/agents/:agent': ['is_active'],
   'PATCH /tenants/:tenant/kbs/:kb': ['is_active'],
   'PUT /tenants/:tenant/kbs/:kb': ['is_active'],
 };
@@ -82,6 +84,10 @@ beforeAll(async () => {
   const made = async (path: string, body: unknown) =>
     (await expectStatus(201, app.admin.post(`/tenants/own${path}`, body))).body;
   const group = await made('/groups', { name: 'Support' });
+  const { body: chat } = await expectStatus(
+    200,
+    app.admin.post('/tenants/own/kbs/docs/chat', { message: 'warranty', mode: 'keyword' }),
+  );
   ids = {
     tenant: tenant.id,
     kb: tenant.kbId,
@@ -107,6 +113,12 @@ beforeAll(async () => {
         is_active: false,
       })
     ).id,
+    model: (await made('/models', EXAMPLE_BODIES['POST /tenants/:tenant/models']?.())).id,
+    agent: (await made('/kbs/docs/agents', { name: 'An agent' })).id,
+    chat: chat.session_id,
+    message: chat.message_id,
+    evaluation: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c14',
+    entity: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c15',
     job: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c11',
     session: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c12',
   };
@@ -128,10 +140,16 @@ describe('a field that nobody asked for', () => {
       const allowed = ALLOWED[keyOf(route)] ?? [];
       const names = INJECTED.filter(name => !allowed.includes(name));
       const injected = Object.fromEntries(names.map(name => [name, other.id]));
-      const { status, body } = await app.admin.send(route.method, pathOf(route), {
+      // Of messages the path names no tenant.
+      const inTenant = route.path.startsWith('/messages/')
+        ? app.admin.withHeaders({ 'x-tenant-id': ids['tenant'] as string })
+        : app.admin;
+      const { status, body } = await inTenant.send(route.method, pathOf(route), {
         ...EXAMPLE_BODIES[keyOf(route)]?.(),
         // Here it is a field that has to be there.
-        ...(['/users/:user/tenants', '/upload'].includes(route.path) && { tenant_id: ids['tenant'] }),
+        ...(['/users/:user/tenants', '/upload', '/chat'].includes(route.path) && {
+          tenant_id: ids['tenant'],
+        }),
         ...injected,
       });
       expect(status, keyOf(route)).toBe(422);
@@ -175,9 +193,10 @@ describe('a field that nobody asked for', () => {
         const counts = /\/(quotas\/usage|metrics|usage|analytics\/tenants)$/.test(route.path);
         const same =
           status === plain.status && (counts || isDeepStrictEqual(stable(body), stable(plain.body)));
-        // Who did it is what an audit is asked for, and whose a token is.
+        // Who did it is what an audit is asked for, and whose a token or a chat is.
         if (name === 'user_id' && /\/audit(\/export)?$/.test(route.path)) continue;
         if (route.path.endsWith('/api-tokens') && ['created_by', 'kb_id'].includes(name)) continue;
+        if (route.path.endsWith('/sessions') && ['user_id', 'kb_id'].includes(name)) continue;
         if (status !== 422 && !same) believed.push(`${keyOf(route)}?${name}`);
       }
     }

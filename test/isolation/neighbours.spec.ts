@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
-import { type TestApplication, startTestApplication } from '../setup/application.js';
+import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
 import { asSuperuser } from '../setup/superuser.js';
 
 /** An index that filters after it has found would now find nothing but the neighbour's. */
@@ -12,6 +12,8 @@ let app: TestApplication;
 beforeAll(async () => {
   app = await startTestApplication();
   await app.createTenant('small');
+  // Every text is found by its vector, however far it is.
+  await expectStatus(200, app.admin.patch('/tenants/small/config', { cosine_threshold: 0 }));
   await app.createTenant('neighbour');
   for (const text of [
     'Frames carry a warranty of ten years.',

@@ -10,8 +10,6 @@ import { type Answer, Client } from './client.js';
 import { type ModelServer, startModelServer } from './model-server.js';
 import { asSuperuser } from './superuser.js';
 
-// What the tests of credits stand on: importing it starts an application for the file, and ends it.
-
 export const MOST = Number.MAX_SAFE_INTEGER;
 export const FACT = 'Frames carry a warranty of ten years. Batteries are covered for two years.';
 export const QUESTION = 'How long is the warranty on frames?';
@@ -22,26 +20,30 @@ export let model: ModelServer;
 export const priced = new Map<string, { operation: string; model: string | null }>();
 export const heard: Array<{ tenantId: string; type: string; data: Record<string, unknown> }> = [];
 
-beforeAll(async () => {
-  model = await startModelServer();
-  app = await startTestApplication({
-    EMBEDDING_BASE_URL: model.url,
-    EMBEDDING_MODEL: 'stub-embedding',
-    LLM_BASE_URL: model.url,
-    LLM_MODEL: 'stub-chat',
+/** What the tests of credits stand on: starts an application for the file that calls it, and ends it. */
+export function useCreditsApplication(): void {
+  beforeAll(async () => {
+    heard.length = 0;
+    model = await startModelServer();
+    app = await startTestApplication({
+      EMBEDDING_BASE_URL: model.url,
+      EMBEDDING_MODEL: 'stub-embedding',
+      LLM_BASE_URL: model.url,
+      LLM_MODEL: 'stub-chat',
+    });
+    service(EventsService).listen(async (_, events) => void heard.push(...events));
   });
-  service(EventsService).listen(async (_, events) => void heard.push(...events));
-});
-afterAll(async () => {
-  await app?.close();
-  await model?.close();
-});
-afterEach(async () => {
-  model.latency = 0;
-  if (priced.size > 0)
-    await setPrices([...priced.values()].map(price => ({ ...price, micro_credits: null })));
-  priced.clear();
-});
+  afterAll(async () => {
+    await app?.close();
+    await model?.close();
+  });
+  afterEach(async () => {
+    model.latency = 0;
+    if (priced.size > 0)
+      await setPrices([...priced.values()].map(price => ({ ...price, micro_credits: null })));
+    priced.clear();
+  });
+}
 
 export function service<T>(type: new (...parameters: never[]) => T): T {
   return app.application.nest.get<T>(type, { strict: false });
@@ -69,6 +71,8 @@ export async function tenantWithText(): Promise<Fixture> {
   const name = `t-${randomUUID().slice(0, 8)}`;
   const { id, kbId } = await app.createTenant(name);
   expect((await app.addText(name, FACT)).status).toBe('ready');
+  // Every question costs what it costs, also the second time.
+  await expectStatus(200, app.admin.patch(`/tenants/${name}/config`, { enable_llm_cache: false }));
   const { client: owner } = await app.createMember(name, 'owner');
   return { id, name, kbId, owner, path: `/tenants/${name}/credits`, kb: `/tenants/${name}/kbs/docs` };
 }

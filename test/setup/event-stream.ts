@@ -24,15 +24,26 @@ export interface EventStream {
   leave(): void;
 }
 
-/** @param path below `/api/v1` */
+/**
+ * @param path below `/api/v1`
+ * @param body of a POST
+ */
 export async function openEvents(
   client: Client,
   path: string,
   headers: Record<string, string> = {},
+  body?: unknown,
 ): Promise<EventStream> {
   const controller = new AbortController();
   const response = await fetch(`${client.url}/api/v1${path}`, {
-    headers: { authorization: `Bearer ${client.token}`, accept: 'text/event-stream', ...headers },
+    method: body === undefined ? 'GET' : 'POST',
+    headers: {
+      authorization: `Bearer ${client.token}`,
+      accept: 'text/event-stream',
+      ...(body !== undefined && { 'content-type': 'application/json' }),
+      ...headers,
+    },
+    body: body === undefined ? undefined : JSON.stringify(body),
     signal: controller.signal,
   });
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') ?? false;

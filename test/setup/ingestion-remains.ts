@@ -124,7 +124,9 @@ const REMAINS: ReadonlyArray<{ what: string; tolerated?: boolean; look: Look }> 
     what: 'what is staged for documents that are ready, or gone',
     look: rows(
       `SELECT 1 FROM (SELECT document_id FROM ingestions UNION ALL SELECT document_id FROM staged_chunks
-                      UNION ALL SELECT document_id FROM staged_vectors) AS staged
+                      UNION ALL SELECT document_id FROM staged_vectors
+                      UNION ALL SELECT document_id FROM staged_extractions
+                      UNION ALL SELECT document_id FROM staged_entities) AS staged
        LEFT JOIN documents d ON d.id = staged.document_id WHERE d.id IS NULL OR d.status = 'ready'`,
     ),
   },

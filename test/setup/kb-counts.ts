@@ -33,6 +33,15 @@ const KEPT_AND_COUNTED = `
             AND NOT EXISTS (SELECT FROM document_versions v WHERE v.document_id = d.id AND v.version = d.indexed_version)) AS lost_originals,
          (SELECT count(*)::int FROM documents d WHERE d.kb_id = kb.id
             AND (d.indexed_version > 0) <> EXISTS (SELECT FROM chunks c WHERE c.document_id = d.id)) AS half_searchable,
+         kb.entity_count, (SELECT count(*)::int FROM graph_entities e WHERE e.kb_id = kb.id) AS entities_counted,
+         kb.relation_count, (SELECT count(*)::int FROM graph_relations r WHERE r.kb_id = kb.id) AS relations_counted,
+         (SELECT count(*)::int FROM graph_entities e WHERE e.kb_id = kb.id
+            AND NOT EXISTS (SELECT FROM graph_entity_mentions m WHERE m.entity_id = e.id)) AS unmentioned_entities,
+         (SELECT count(*)::int FROM graph_relations r WHERE r.kb_id = kb.id
+            AND NOT EXISTS (SELECT FROM graph_relation_mentions m WHERE m.relation_id = r.id)) AS unmentioned_relations,
+         (SELECT count(*)::int FROM graph_entities e WHERE e.kb_id = kb.id AND e.open <>
+            EXISTS (SELECT FROM graph_entity_mentions m WHERE m.entity_id = e.id AND NOT m.restricted)) AS wrongly_open,
+         (SELECT count(*)::int FROM graph_entities e WHERE e.kb_id = kb.id AND e.embedding IS NULL) AS entities_without_vector,
          (SELECT count(*)::int FROM ingestions i JOIN documents d ON d.id = i.document_id
           WHERE i.kb_id = kb.id AND d.status IN ('ready', 'cancelled')) AS left_staged
   FROM knowledge_bases kb WHERE kb.id = $1`;
@@ -57,6 +66,12 @@ export async function expectConsistent(
     wrong_terms: 0,
     lost_originals: 0,
     half_searchable: 0,
+    entity_count: row.entities_counted,
+    relation_count: row.relations_counted,
+    unmentioned_entities: 0,
+    unmentioned_relations: 0,
+    wrongly_open: 0,
+    entities_without_vector: 0,
     left_staged: 0,
   });
   const keys = await sql<{ storage_key: string }>(

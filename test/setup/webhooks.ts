@@ -8,8 +8,6 @@ import type { Client } from './client.js';
 import { asSuperuser } from './superuser.js';
 import { type ReceivedMessage, type WebhookReceiver, startWebhookReceiver } from './webhook-receiver.js';
 
-// What the tests of webhooks stand on: importing it starts an application for the file, and ends it.
-
 export const KEY = 'the key that seals what the tests of webhooks keep';
 
 export let app: TestApplication;
@@ -17,16 +15,19 @@ export let receiver: WebhookReceiver;
 export let acmeId: string;
 export let owner: { id: string; email: string; client: Client };
 
-beforeAll(async () => {
-  receiver = await startWebhookReceiver();
-  app = await startTestApplication({ OUTBOUND_ALLOWED_HOSTS: receiver.host, ENCRYPTION_KEY: KEY });
-  acmeId = (await app.createTenant('acme')).id;
-  owner = await app.createMember('acme', 'owner');
-});
-afterAll(async () => {
-  await app?.close();
-  await receiver?.close();
-});
+/** What the tests of webhooks stand on: starts an application for the file that calls it, and ends it. */
+export function useWebhooksApplication(): void {
+  beforeAll(async () => {
+    receiver = await startWebhookReceiver();
+    app = await startTestApplication({ OUTBOUND_ALLOWED_HOSTS: receiver.host, ENCRYPTION_KEY: KEY });
+    acmeId = (await app.createTenant('acme')).id;
+    owner = await app.createMember('acme', 'owner');
+  });
+  afterAll(async () => {
+    await app?.close();
+    await receiver?.close();
+  });
+}
 
 export const superuser = (statement: string, values: unknown[] = []): Promise<any[]> =>
   asSuperuser(
