@@ -10,7 +10,7 @@ const { DATABASE_URL, EMBEDDING_URL, TENANT_ID, KB_ID, POOL_SIZE, VECTORS = 'chu
 const pool = new pg.Pool({ connectionString: DATABASE_URL, max: Number(POOL_SIZE) });
 
 /** Everything before the query in one message: the simple protocol takes several statements, but no parameters. */
-const ENTER = `BEGIN; SET LOCAL ROLE enclave_tenant; SELECT set_config('app.tenant_id', ${pg.escapeLiteral(TENANT_ID as string)}, true)`;
+const ENTER = `BEGIN; SET LOCAL ROLE enclave_tenant; SET LOCAL app.tenant_id = ${pg.escapeLiteral(TENANT_ID as string)}`;
 const SEARCH = `
   WITH nearest AS MATERIALIZED (
     SELECT chunk_id, -(embedding <#> $2::halfvec) AS score FROM ${VECTORS}

@@ -9,7 +9,8 @@
  * - `corpus.jsonl`, `queries.jsonl`, `qrels.jsonl`: a collection with judgements.
  *
  * Vectors of the texts are kept in <file>, where one is named: making them takes most of the time. RERANK_BASE_URL and
- * RERANK_MODEL name a rerank model; without one, that row is left out. With --graph the names in the texts make a graph, and
+ * RERANK_MODEL name a rerank model; without one, passages are ranked anew by the sentence of them whose vector is nearest to
+ * the question's, which needs nothing but the bundled model. With --graph the names in the texts make a graph, and
  * there are rows of the modes that use it.
  */
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -25,6 +26,7 @@ import {
 } from '../src/features/evaluation/metrics.js';
 import { extractNames } from '../src/features/graph/name-extractor.js';
 import { candidateSentences, extractiveAnswer } from '../src/features/rag-query/extractive-answer.js';
+import { sentences } from '../src/features/rag-query/sentences.js';
 import { withGraph } from '../src/features/retrieval/graph-fusion.js';
 import { GraphSearchRepository } from '../src/features/retrieval/graph-search.repository.js';
 import { GraphSearch } from '../src/features/retrieval/graph-search.service.js';
@@ -73,7 +75,8 @@ const folders = [
 
 const reranker = env['RERANK_BASE_URL']
   ? rerankEndpoint(env['RERANK_BASE_URL'], env['RERANK_MODEL'] ?? '', env['RERANK_API_KEY'])
-  : null;
+  : nearestSentences;
+const RERANKED_BY = env['RERANK_BASE_URL'] ? (env['RERANK_MODEL'] ?? 'a model') : 'nearest sentence';
 const WAYS: Record<string, Way> = {
   'BM25 alone': { mode: 'keyword', proximity: false },
   keyword: { mode: 'keyword' },
@@ -83,7 +86,7 @@ const WAYS: Record<string, Way> = {
   'score fusion, no proximity': { proximity: false },
   'score fusion (default)': {},
   'score fusion, feedback': { feedback: true },
-  ...(reranker && { 'score fusion, rerank': { rerank: true } }),
+  [`score fusion, rerank (${RERANKED_BY})`]: { rerank: true },
   ...(options.graph && { mix: { graph: 'mix' }, graph: { graph: 'graph' } }),
 };
 const DEFAULT = 'score fusion (default)';
@@ -124,7 +127,7 @@ await model.close();
 
 async function questionAnswering(name: string, articles: Article[]): Promise<void> {
   const questionsOf = (article: Article) => article.paragraphs.flatMap(paragraph => paragraph.questions);
-  await embed(articles.flatMap(article => article.paragraphs.map(paragraph => paragraph.text)));
+  await embedTexts(articles.flatMap(article => article.paragraphs.map(paragraph => paragraph.text)));
   await embed(articles.flatMap(questionsOf).map(({ question }) => question));
   const stored = [];
   for (const article of articles) {
@@ -214,7 +217,8 @@ async function collection(path: string): Promise<void> {
   for (const { query_id, doc_id } of lines<{ query_id: string; doc_id: string }>('qrels.jsonl')) {
     relevant.set(query_id, (relevant.get(query_id) ?? new Set()).add(doc_id));
   }
-  await embed([...corpus, ...queries].map(({ text }) => text));
+  await embedTexts(corpus.map(({ text }) => text));
+  await embed(queries.map(({ text }) => text));
   const kb = await index.createKb();
   const documents = await store(kb, corpus);
   const idOf = new Map(documents.map((document, i) => [document, corpus[i]?.id as string]));
@@ -291,13 +295,29 @@ async function search(
   }
   searches.milliseconds += performance.now() - start;
   searches.count++;
-  if (!rerank || !reranker) return result;
+  if (!rerank) return result;
   const relevance = await reranker(
     query,
     result.passages.map(({ text }) => text),
   );
   const ranked = result.passages.map((passage, i) => ({ ...passage, score: relevance[i] ?? 0 }));
   return { ...result, passages: ranked.toSorted((a, b) => b.score - a.score).slice(0, 10) };
+}
+
+/** Of each text: the cosine of the question and its nearest sentence. */
+async function nearestSentences(question: string, texts: string[]): Promise<number[]> {
+  const asked = vectors.get(question) as number[];
+  return texts.map(text =>
+    Math.max(0, ...sentencesOf(text).map(sentence => dotProduct(asked, vectors.get(sentence) as number[]))),
+  );
+}
+
+function sentencesOf(text: string): string[] {
+  return sentences(text).map(({ start, end }) => text.slice(start, end));
+}
+
+function dotProduct(a: readonly number[], b: readonly number[]): number {
+  return a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
 }
 
 function reciprocalRanks(
@@ -332,6 +352,11 @@ async function ask(kb: Kb, question: Question): Promise<Asked> {
     inCited: best.some(({ chunk_id, text }) => cited.has(chunk_id) && holdsGold(text)),
     inPassages: best.some(({ text }) => holdsGold(text)),
   };
+}
+
+/** With what ranks them anew. */
+async function embedTexts(texts: string[]): Promise<void> {
+  await embed(reranker === nearestSentences ? texts.flatMap(text => [text, ...sentencesOf(text)]) : texts);
 }
 
 async function embed(texts: string[]): Promise<void> {

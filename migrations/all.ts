@@ -28,6 +28,8 @@ import { CreateAnswerCache1765000400000 } from './1765000400000-create-answer-ca
 import { CreateAgentsAndChats1765000500000 } from './1765000500000-create-agents-and-chats.js';
 import { CreateKnowledgeGraphs1765000600000 } from './1765000600000-create-knowledge-graphs.js';
 import { CreateEvaluations1765000700000 } from './1765000700000-create-evaluations.js';
+import { WeighPostingsFiner1765000800000 } from './1765000800000-weigh-postings-finer.js';
+import { NarrowPublicPrivileges1766000000000 } from './1766000000000-narrow-public-privileges.js';
 
 /** In the order in which they run. */
 export const MIGRATIONS = [
@@ -61,4 +63,6 @@ export const MIGRATIONS = [
   CreateAgentsAndChats1765000500000,
   CreateKnowledgeGraphs1765000600000,
   CreateEvaluations1765000700000,
+  WeighPostingsFiner1765000800000,
+  NarrowPublicPrivileges1766000000000,
 ];

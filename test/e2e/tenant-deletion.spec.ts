@@ -116,6 +116,28 @@ describe('a tenant that is deleted', () => {
     await expectStatus(201, app.admin.post('/tenants', { name: 'going' }));
   });
 
+  it('takes nothing of others with it, though row-level security is switched off', async () => {
+    const names = ['leaving', 'staying'];
+    for (const name of names) {
+      await app.createTenant(name);
+      await app.addText(name, `Fact of ${name}.`);
+      await expectStatus(200, app.admin.post(`/tenants/${name}/kbs/docs/chat`, { message: 'Which fact?' }));
+    }
+    const switched = async (how: 'DISABLE' | 'ENABLE') => {
+      for (const table of ['documents', 'chat_sessions', 'evaluations', 'knowledge_bases'])
+        await superuser(`ALTER TABLE ${table} ${how} ROW LEVEL SECURITY`);
+    };
+    await switched('DISABLE');
+    try {
+      const { headers } = await expectStatus(204, app.admin.delete('/tenants/leaving'));
+      expect((await app.jobEnded(headers.get('location') as string)).status).toBe('succeeded');
+    } finally {
+      await switched('ENABLE');
+    }
+    for (const what of ['kbs', 'kbs/docs/documents', 'sessions'])
+      expect((await app.admin.get(`/tenants/staying/${what}`)).body.total, what).toBe(1);
+  });
+
   it('leaves its children where they are, without a parent', async () => {
     const { body: parent } = await expectStatus(201, app.admin.post('/tenants', { name: 'parent' }));
     await expectStatus(

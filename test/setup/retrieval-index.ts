@@ -5,6 +5,7 @@ import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { lexicalFunctions } from '../../migrations/lexical-functions.sql.js';
 import { lexicalTextFunctions } from '../../migrations/lexical-text.sql.js';
+import { setLocal } from '../../migrations/set-local.sql.js';
 import type { Tx } from '../../src/foundation/database/transaction.js';
 import { GRAPH_TABLES } from './stored-graph.js';
 
@@ -67,7 +68,7 @@ export async function openRetrievalIndex(url?: string): Promise<RetrievalIndex> 
   const tx = dataSource.createQueryRunner().manager;
   if (url) await tx.query(`CREATE SCHEMA ${schema}`);
   await tx.query('CREATE EXTENSION IF NOT EXISTS vector SCHEMA public');
-  for (const statement of [...lexicalFunctions, ...lexicalTextFunctions]) await tx.query(statement);
+  for (const statement of [setLocal, ...lexicalFunctions, ...lexicalTextFunctions]) await tx.query(statement);
   await tx.query(TABLES + GRAPH_TABLES);
   return {
     tx,

@@ -1,6 +1,7 @@
 import pg from 'pg';
 import type { DataSource } from 'typeorm';
 import type { Env } from '../../src/foundation/config/env.js';
+import { script } from '../../src/foundation/database/statement-client.js';
 import { withAdmin } from './database.js';
 
 /**
@@ -28,10 +29,20 @@ async function onConnection<T>(
 ): Promise<T> {
   const runner = dataSource.createQueryRunner();
   try {
-    return await work((await runner.connect()) as pg.ClientBase);
+    return await work(ofManyStatements((await runner.connect()) as pg.ClientBase));
   } finally {
     await runner.release();
   }
+}
+
+/** As a connection of a test's own takes them: several in one message. */
+function ofManyStatements(client: pg.ClientBase): pg.ClientBase {
+  return new Proxy(client, {
+    get: (target, name) =>
+      name === 'query'
+        ? (text: string, values?: unknown[]) => (values ? target.query(text, values) : script(target, text))
+        : Reflect.get(target, name),
+  });
 }
 
 async function inTransaction<T>(

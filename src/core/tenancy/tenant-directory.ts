@@ -54,6 +54,13 @@ export class TenantDirectory implements OnModuleInit {
     const known = this.byReference.get(reference);
     if (known) return known;
     const changedBefore = this.changed;
+    const tenant = await this.lookUp(reference);
+    if (tenant && changedBefore === this.changed) this.byReference.set(reference, tenant);
+    return tenant;
+  }
+
+  /** The same, past what is remembered. */
+  async lookUp(reference: string): Promise<KnownTenant | null> {
     const column = UUID.test(reference) ? 'id' : 'name';
     const rows: Array<Omit<KnownTenant, 'limits'> & { limits: LimitOverrides }> = await this.database.run(
       tx =>
@@ -66,9 +73,7 @@ export class TenantDirectory implements OnModuleInit {
           [reference],
         ),
     );
-    const tenant = rows[0] ? { ...rows[0], limits: effectiveLimits(rows[0].limits) } : null;
-    if (tenant && changedBefore === this.changed) this.byReference.set(reference, tenant);
-    return tenant;
+    return rows[0] ? { ...rows[0], limits: effectiveLimits(rows[0].limits) } : null;
   }
 
   /** Announces that a tenant's row changed in this transaction. */

@@ -36,7 +36,7 @@ class Parameters {
 export class ChatSessionsRepository {
   /** Opens the rest of this transaction, which must only read, to everybody's chats. */
   async readAll(tx: Tx): Promise<void> {
-    await tx.query(`SELECT set_config('app.chats', 'all', true)`);
+    await tx.query(`SET LOCAL app.chats = 'all'`);
   }
 
   async find(tx: Tx, id: string, readable: ReadableChats): Promise<ChatSession | null> {

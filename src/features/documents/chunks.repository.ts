@@ -282,7 +282,7 @@ export class ChunksRepository {
     const [{ before }] = await tx.query<[{ before: string | null }]>(
       `SELECT current_setting('app.access', true) AS before`,
     );
-    await tx.query(`SELECT set_config('app.access', $1, true)`, [access]);
+    await tx.query(`SELECT set_local('app.access', $1)`, [access]);
     return before ?? '';
   }
 

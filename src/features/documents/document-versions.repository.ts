@@ -82,10 +82,10 @@ export class DocumentVersionsRepository {
   /** Whether the knowledge base holds this content, be it in a document that may not be read here. */
   async isTaken(tx: Tx, kbId: string, contentSha256: string): Promise<boolean> {
     const [{ access }]: [{ access: string | null }] = await tx.query(
-      `SELECT current_setting('app.access', true) AS access, set_config('app.access', 'all', true)`,
+      `SELECT current_setting('app.access', true) AS access, set_local('app.access', 'all')`,
     );
     const found = await this.findByContent(tx, kbId, contentSha256);
-    await tx.query(`SELECT set_config('app.access', $1, true)`, [access ?? '']);
+    await tx.query(`SELECT set_local('app.access', $1)`, [access ?? '']);
     return found !== null;
   }
 

@@ -166,9 +166,9 @@ export class StagingRepository {
   /** For whoever stops the ingestion of a document that they may change, and does not see what is staged of it. */
   async discardUnseen(tx: Tx, documentId: string): Promise<void> {
     const [{ access }] = await tx.query<[{ access: string | null }]>(
-      `SELECT current_setting('app.access', true) AS access, set_config('app.access', 'all', true)`,
+      `SELECT current_setting('app.access', true) AS access, set_local('app.access', 'all')`,
     );
     await this.discard(tx, documentId);
-    await tx.query(`SELECT set_config('app.access', $1, true)`, [access ?? '']);
+    await tx.query(`SELECT set_local('app.access', $1)`, [access ?? '']);
   }
 }

@@ -12,8 +12,11 @@ export interface IndexedKnowledgeBase extends LargeIndexState {
 /** pgvector's HNSW index takes no halfvec with more. */
 const MOST_DIMENSIONS = 4_000;
 
-/** Of `large_postings`. */
-const WEIGHT_CLASS = 'greatest(1, round(weight * 8))::smallint';
+/**
+ * Of `large_postings`. Where many texts are about as long, so are the weights of a term in them: eighths did not tell those
+ * apart that are read before the budget ends from those that are not (recall@10 0.958 to 0.966 of 50,000 chunks).
+ */
+const WEIGHT_CLASS = 'greatest(1, round(weight * 32))::smallint';
 const BLOCK = 'number >> 14';
 
 const INDEXES = `coalesce((

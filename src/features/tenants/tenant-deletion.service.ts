@@ -122,25 +122,27 @@ export class TenantDeletionService implements OnModuleInit {
       for (let removed = 0, count = -1; count !== 0; removed += count) {
         job.signal.throwIfAborted();
         count = await this.tenantDatabase.run(tx =>
-          this.repository.deleteDocuments(tx, DOCUMENTS_AT_ONCE, CHUNKS_AT_ONCE),
+          this.repository.deleteDocuments(tx, tenant.id, DOCUMENTS_AT_ONCE, CHUNKS_AT_ONCE),
         );
         if (count > 0)
           await job.report('rows', 0.8 * Math.min(1, removed / Math.max(1, statistics.documentCount)));
       }
       for (let count = -1; count !== 0;) {
         job.signal.throwIfAborted();
-        count = await this.tenantDatabase.run(tx => this.repository.deleteChats(tx, CHATS_AT_ONCE));
+        count = await this.tenantDatabase.run(tx =>
+          this.repository.deleteChats(tx, tenant.id, CHATS_AT_ONCE),
+        );
       }
       for (let count = -1; count !== 0;) {
         job.signal.throwIfAborted();
         count = await this.tenantDatabase.run(tx =>
-          this.repository.deleteEvaluations(tx, EVALUATIONS_AT_ONCE),
+          this.repository.deleteEvaluations(tx, tenant.id, EVALUATIONS_AT_ONCE),
         );
       }
       let more = true;
       while (more) {
         job.signal.throwIfAborted();
-        more = await this.tenantDatabase.run(tx => this.repository.deleteKnowledgeBase(tx));
+        more = await this.tenantDatabase.run(tx => this.repository.deleteKnowledgeBase(tx, tenant.id));
       }
     });
   }

@@ -8,6 +8,17 @@ export class IsolationError extends Error {
   override readonly name = 'IsolationError';
 }
 
+/** One thing that must hold for tenants to be kept apart, and whether it does. Never a row, or anything out of one. */
+export interface IsolationFinding {
+  /** What was looked at, such as `forced`. */
+  check: string;
+  /** The role, the table or the connection that it is about. */
+  subject: string;
+  ok: boolean;
+  /** A sentence; where it does not hold, with what is to be done. */
+  detail: string;
+}
+
 interface RoleRow {
   name: string;
   superuser: boolean;
@@ -29,6 +40,8 @@ interface TableRow {
   enabled: boolean;
   forced: boolean;
   owned: boolean;
+  /** Whether the tenant role may read any of it. */
+  readable: boolean;
   /** Those that hold for the tenant role. */
   policies: PolicyRow[];
 }
@@ -75,33 +88,45 @@ const IN_KNOWLEDGE_BASES = [...NARROWED, 'kb_grants', 'document_readers'];
  * @throws IsolationError naming each table or role that falls short
  */
 export async function checkCatalogue(dataSource: DataSource): Promise<void> {
-  const problems = [...(await checkRoles(dataSource)), ...(await checkTables(dataSource))];
-  if (problems.length > 0) throw new IsolationError(problems.join('\n'));
+  const problems = (await readCatalogue(dataSource)).filter(({ ok }) => !ok);
+  if (problems.length > 0) throw new IsolationError(problems.map(({ detail }) => detail).join('\n'));
 }
 
-async function checkRoles(dataSource: DataSource): Promise<string[]> {
+/** The same, with what holds as well. */
+export async function readCatalogue(dataSource: DataSource): Promise<IsolationFinding[]> {
+  return [...(await roleFindings(dataSource)), ...(await tableFindings(dataSource))];
+}
+
+async function roleFindings(dataSource: DataSource): Promise<IsolationFinding[]> {
   const roles: RoleRow[] = await dataSource.query(`
     SELECT rolname AS name, rolsuper AS superuser, rolbypassrls AS bypasses FROM pg_roles
-    WHERE pg_has_role(session_user, oid, 'MEMBER') AND (rolsuper OR rolbypassrls) ORDER BY rolname`);
+    WHERE pg_has_role(session_user, oid, 'MEMBER') ORDER BY rolname`);
   const [{ login }] = await dataSource.query('SELECT session_user AS login');
-  const own = roles.find(role => role.name === login);
   // A superuser is a member of every role: its own fault explains all the others.
-  if (own?.superuser) {
-    return [
-      `The role ${login} is a superuser, whom row-level security does not hold. Connect as another role (DATABASE_URL).`,
-    ];
-  }
-  return roles.map(role =>
-    role.superuser
-      ? `The role ${login} may become ${role.name}, which is a superuser. Take that membership away.`
-      : `The role ${role.name} has BYPASSRLS, so row-level security does not hold it. Mend it with: ALTER ROLE ${role.name} NOBYPASSRLS`,
-  );
+  const own = roles.filter(role => role.name === login && role.superuser);
+  return (own.length > 0 ? own : roles).map(role => ({
+    check: 'role',
+    subject: role.name,
+    ok: !role.superuser && !role.bypasses,
+    detail: sentenceOn(role, login),
+  }));
 }
 
-async function checkTables(dataSource: DataSource): Promise<string[]> {
+function sentenceOn({ name, superuser, bypasses }: RoleRow, login: string): string {
+  if (superuser && name === login)
+    return `The role ${login} is a superuser, whom row-level security does not hold. Connect as another role (DATABASE_URL).`;
+  if (superuser)
+    return `The role ${login} may become ${name}, which is a superuser. Take that membership away.`;
+  if (bypasses)
+    return `The role ${name} has BYPASSRLS, so row-level security does not hold it. Mend it with: ALTER ROLE ${name} NOBYPASSRLS`;
+  return `The role ${name} is no superuser, and has no BYPASSRLS.`;
+}
+
+async function tableFindings(dataSource: DataSource): Promise<IsolationFinding[]> {
   const tables: TableRow[] = await dataSource.query(
     `SELECT c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
             pg_has_role(session_user, c.relowner, 'MEMBER') AS owned,
+            has_any_column_privilege($2::name, c.oid, 'SELECT') AS readable,
             CASE WHEN c.relname = 'tenants' THEN 'id'
                  WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id'
                               AND NOT a.attisdropped) THEN 'tenant_id' END AS "tenantColumn",
@@ -117,34 +142,58 @@ async function checkTables(dataSource: DataSource): Promise<string[]> {
      ORDER BY c.relname`,
     [EXEMPT, TENANT_ROLE],
   );
-  const problems = tables.flatMap(tableProblems);
-  const readable = tables
-    .filter(table => table.tenantColumn && problems.length === 0)
-    .map(table => table.name);
-  return [...problems, ...(await leakingTables(dataSource, readable))];
+  const readable = tables.filter(table => table.tenantColumn && table.readable).map(({ name }) => name);
+  return [...tables.flatMap(findingsOn), ...(await probes(dataSource, readable))];
 }
 
-function tableProblems(table: TableRow): string[] {
-  const problems: string[] = [];
-  if (table.owned)
-    problems.push(
-      `The table ${table.name} is owned by the role that this process runs as; it must own none.`,
-    );
-  if (!table.enabled) problems.push(`The table ${table.name} has row-level security switched off.`);
-  else if (!table.forced)
-    problems.push(`The table ${table.name} does not force row-level security on its owner.`);
-  if (table.tenantColumn) problems.push(...policyProblems(table, table.tenantColumn));
-  if (isAmong([...NARROWED, ...NARROWED_WITHIN], table) && !table.policies.some(narrowsByAccess)) {
-    problems.push(
-      `The table ${table.name} has no restrictive policy for the role ${TENANT_ROLE} that keeps members to what is granted to them.`,
-    );
-  }
-  if (isAmong(IN_KNOWLEDGE_BASES, table) && !table.policies.some(narrowsByToken)) {
-    problems.push(
-      `The table ${table.name} has no restrictive policy for the role ${TENANT_ROLE} that keeps API tokens to their knowledge bases.`,
-    );
-  }
-  return problems;
+function findingsOn(table: TableRow): IsolationFinding[] {
+  const { name } = table;
+  const finding = (check: string, ok: boolean, holds: string, broken: string): IsolationFinding => ({
+    check,
+    subject: name,
+    ok,
+    detail: `The table ${name} ${ok ? holds : broken}.`,
+  });
+  return [
+    finding(
+      'owner',
+      !table.owned,
+      'is owned by a role that this process does not run as',
+      'is owned by the role that this process runs as; it must own none',
+    ),
+    finding('row_security', table.enabled, 'has row-level security', 'has row-level security switched off'),
+    ...(table.enabled
+      ? [
+          finding(
+            'forced',
+            table.forced,
+            'forces row-level security on its owner',
+            'does not force row-level security on its owner',
+          ),
+        ]
+      : []),
+    ...(table.tenantColumn ? policyFindings(table, table.tenantColumn) : []),
+    ...(isAmong([...NARROWED, ...NARROWED_WITHIN], table)
+      ? [
+          finding(
+            'granted_access',
+            table.policies.some(narrowsByAccess),
+            'keeps members to what is granted to them',
+            `has no restrictive policy for the role ${TENANT_ROLE} that keeps members to what is granted to them`,
+          ),
+        ]
+      : []),
+    ...(isAmong(IN_KNOWLEDGE_BASES, table)
+      ? [
+          finding(
+            'token_kbs',
+            table.policies.some(narrowsByToken),
+            'keeps API tokens to their knowledge bases',
+            `has no restrictive policy for the role ${TENANT_ROLE} that keeps API tokens to their knowledge bases`,
+          ),
+        ]
+      : []),
+  ];
 }
 
 const isAmong = (names: readonly string[], { name }: TableRow) =>
@@ -164,18 +213,20 @@ function narrowsByToken({ permissive, command, using, check }: PolicyRow): boole
   );
 }
 
-function policyProblems(table: TableRow, column: string): string[] {
+function policyFindings(table: TableRow, column: string): IsolationFinding[] {
+  const { name: subject } = table;
   const permissive = table.policies.filter(policy => policy.permissive);
   if (!permissive.some(policy => policy.command === '*')) {
-    return [`The table ${table.name} has no policy for the role ${TENANT_ROLE} that covers every command.`];
+    const detail = `The table ${subject} has no policy for the role ${TENANT_ROLE} that covers every command.`;
+    return [{ check: 'policy', subject, ok: false, detail }];
   }
   // Permissive policies add up: a single one that does not ask for the tenant opens the table.
-  return permissive
-    .filter(policy => !asksForTenant(policy.using, column) || !asksForTenant(policy.check, column))
-    .map(
-      policy =>
-        `The policy ${policy.name} of the table ${table.name} does not compare ${column} with app.tenant_id in both USING and WITH CHECK.`,
-    );
+  return permissive.map(policy => {
+    const ok = asksForTenant(policy.using, column) && asksForTenant(policy.check, column);
+    const does = ok ? 'compares' : 'does not compare';
+    const detail = `The policy ${policy.name} of the table ${subject} ${does} ${column} with app.tenant_id in both USING and WITH CHECK.`;
+    return { check: 'policy', subject, ok, detail };
+  });
 }
 
 /**
@@ -188,20 +239,27 @@ function asksForTenant(expression: string | null, column: string): boolean {
   return bare.startsWith(`${column} = ( SELECT`) && bare.includes(`'app.tenant_id'`);
 }
 
-async function leakingTables(dataSource: DataSource, tables: string[]): Promise<string[]> {
+async function probes(dataSource: DataSource, tables: string[]): Promise<IsolationFinding[]> {
   if (tables.length === 0) return [];
   const probe = tables
     .map(name => `SELECT '${name}' AS name WHERE EXISTS (SELECT FROM ${name})`)
     .join(' UNION ALL ');
-  const problems: string[] = [];
+  const findings: IsolationFinding[] = [];
   for (const tenant of ['', randomUUID()]) {
     const rows = await runTransaction<Array<{ name: string }>>(
       dataSource,
       `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${tenant}'`,
       tx => tx.query(probe),
     );
+    const leaking = new Set(rows.map(({ name }) => name));
     const who = tenant ? 'a tenant that does not exist' : 'nobody';
-    problems.push(...rows.map(({ name }) => `The table ${name} shows rows to ${who}.`));
+    for (const subject of tables) {
+      const ok = !leaking.has(subject);
+      const detail = ok
+        ? `The table ${subject} shows no row to ${who}.`
+        : `The table ${subject} shows rows to ${who}.`;
+      findings.push({ check: tenant ? 'unknown_tenant' : 'nobody', subject, ok, detail });
+    }
   }
-  return problems;
+  return findings;
 }

@@ -6,6 +6,7 @@ import type { Env } from '../config/env.js';
 import { SettingsError } from '../config/env.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.js';
 import { DEFAULT_LOGIN_ROLE } from './roles.js';
+import { StatementClient, script } from './statement-client.js';
 
 export type Entities = MixedList<string | (new () => unknown) | EntitySchema>;
 
@@ -52,11 +53,12 @@ function embeddedAccess(postgres: EmbeddedPostgres): DatabaseAccess {
         ...base,
         entities,
         extra: {
+          Client: StatementClient,
           idleTimeoutMillis: 0,
           // PGlite's session belongs to the superuser, and outlives the connection with all that was prepared in it;
           // from here on it is the login role's, and empty, as on a server.
           onConnect: (client: ClientBase) =>
-            client.query(`SET SESSION AUTHORIZATION ${DEFAULT_LOGIN_ROLE}; DEALLOCATE ALL`),
+            script(client, `SET SESSION AUTHORIZATION ${DEFAULT_LOGIN_ROLE}; DEALLOCATE ALL`),
         },
       }),
     administration: () =>
@@ -91,6 +93,7 @@ function serverAccess(
         entities,
         poolSize: settings.poolSize,
         extra: {
+          Client: StatementClient,
           statement_timeout: STATEMENT_TIMEOUT_MS,
           idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
           // Policies make statements look dearer than they are: compiling them takes longer than running them.

@@ -1,6 +1,7 @@
 import { type DynamicModule, Global, Module } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { ChangeFeed } from './change-feed.js';
+import { IsolationProbes } from './isolation-probes.js';
 import { APPLICATION_DATA_SOURCE } from './tokens.js';
 
 @Global()
@@ -13,8 +14,9 @@ export class DatabaseModule {
       providers: [
         { provide: APPLICATION_DATA_SOURCE, useValue: dataSource },
         { provide: ChangeFeed, useFactory: () => new ChangeFeed(url) },
+        { provide: IsolationProbes, useValue: new IsolationProbes(dataSource, url === null) },
       ],
-      exports: [APPLICATION_DATA_SOURCE, ChangeFeed],
+      exports: [APPLICATION_DATA_SOURCE, ChangeFeed, IsolationProbes],
     };
   }
 }

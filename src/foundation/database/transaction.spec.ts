@@ -1,7 +1,9 @@
+import type { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SERVER, TEST_SECRET, type TestDatabase, createTestDatabase } from '../../../test/setup/database.js';
+import { asSuperuser } from '../../../test/setup/superuser.js';
 import { parseEnv } from '../config/env.js';
 import { type DatabaseAccess, openDatabase } from './data-source.js';
 import { afterCommit, runTransaction } from './transaction.js';
@@ -21,7 +23,9 @@ beforeAll(async () => {
   access = await openDatabase(env, TEST_SECRET);
   dataSource = access.application([]);
   await dataSource.initialize();
-  await dataSource.query('CREATE TEMPORARY TABLE notes (text text NOT NULL)');
+  await asSuperuser(env, dataSource, client =>
+    client.query('CREATE TABLE notes (text text NOT NULL); GRANT ALL ON notes TO PUBLIC'),
+  );
 });
 beforeEach(() => dataSource.query('TRUNCATE notes'));
 afterAll(async () => {
@@ -82,6 +86,16 @@ describe('runTransaction', () => {
     expect(await count()).toBe(0);
   });
 
+  it('sends one statement at a time, with parameters or without', async () => {
+    for (const parameters of [undefined, [], ['a note']]) {
+      const text = `SELECT ${parameters?.length ? '$1::text' : `''`}; ${insert}`;
+      await expect(runTransaction(dataSource, ENTER, tx => tx.query(text, parameters))).rejects.toThrow(
+        /multiple commands/,
+      );
+    }
+    expect(await count()).toBe(0);
+  });
+
   it('runs side by side where the callers are independent', async () => {
     await Promise.all(
       Array.from({ length: 5 }, () => runTransaction(dataSource, ENTER, tx => tx.query(insert))),
@@ -92,16 +106,28 @@ describe('runTransaction', () => {
   it.runIf(SERVER)('does not use a broken connection again', async () => {
     const pid = () => dataSource.query('SELECT pg_backend_pid() AS pid');
     const [before] = await pid();
-    await dataSource.query('CREATE TABLE IF NOT EXISTS pg_temp.notes (text text)');
     const cut = runTransaction(dataSource, ENTER, tx =>
       tx.query('SELECT pg_terminate_backend(pg_backend_pid())'),
     );
     await expect(cut).rejects.toThrow(/terminat/);
     const [after] = await pid();
     expect(after).not.toEqual(before);
-    // The table went with the connection.
-    await dataSource.query('CREATE TEMPORARY TABLE notes (text text NOT NULL)');
   });
+
+  it.runIf(SERVER)(
+    'says that the connection was lost where that happens between two statements',
+    async () => {
+      const cut = runTransaction(dataSource, ENTER, async tx => {
+        await tx.query(insert);
+        const connection = (await tx.queryRunner?.connect()) as EventEmitter;
+        connection.emit('error', new Error('Connection terminated unexpectedly'));
+        await tx.query(insert);
+      });
+      // connection_failure, which may be tried again.
+      await expect(cut).rejects.toMatchObject({ code: '08006' });
+      expect(await count()).toBe(0);
+    },
+  );
 });
 
 describe('afterCommit', () => {

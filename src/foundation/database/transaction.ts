@@ -1,6 +1,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { ClientBase, QueryResult } from 'pg';
-import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
+import {
+  type DataSource,
+  type EntityManager,
+  type QueryRunner,
+  QueryRunnerAlreadyReleasedError,
+  QueryRunnerProviderAlreadyReleasedError,
+} from 'typeorm';
+import { script } from './statement-client.js';
 
 /** One open transaction. Handed down visibly, so that a reader sees what runs inside of it. */
 export type Tx = EntityManager;
@@ -44,6 +51,17 @@ export function afterCommit(tx: Tx, work: () => void): void {
   queue.push(work);
 }
 
+/** The connection was lost between two statements of a transaction: TypeORM gives it up, and knows of no reason. */
+class ConnectionLostError extends Error {
+  override readonly name = 'ConnectionLostError';
+  /** connection_failure */
+  readonly code = '08006';
+
+  constructor(cause: Error) {
+    super('The connection was lost between two statements.', { cause });
+  }
+}
+
 /**
  * Runs `work` in one transaction that begins with `enter`, and commits it, or rolls it back when `work` throws.
  * Transactions do not nest: on the embedded database's single connection an inner one would wait for ever.
@@ -63,7 +81,7 @@ export async function runTransaction<T>(
   try {
     const connection = (await runner.connect()) as ClientBase;
     // Not awaited: what `work` asks first may go out right behind it. Were it to fail, that would find no privileges.
-    const entered = connection.query(`BEGIN; ${enter}`);
+    const entered = script(connection, `BEGIN; ${enter}`);
     entered.catch(() => undefined);
     // BEGIN went past TypeORM, which must know of it: else save() opens a transaction of its own.
     (runner as { isTransactionActive: boolean }).isTransactionActive = true;
@@ -81,13 +99,18 @@ export async function runTransaction<T>(
     return result;
   } catch (error) {
     await rollBack(runner);
-    throw error;
+    throw wasReleased(error) ? new ConnectionLostError(error) : error;
   }
 }
 
+/** What TypeORM says, by the runner or by its manager, where it let go of a connection that broke. */
+const wasReleased = (error: unknown): error is Error =>
+  error instanceof QueryRunnerAlreadyReleasedError ||
+  error instanceof QueryRunnerProviderAlreadyReleasedError;
+
 /** After an error that `work` has swallowed, PostgreSQL answers COMMIT with a rollback, and no error. */
 async function commit(connection: ClientBase, last: readonly string[]): Promise<void> {
-  const answer: unknown = await connection.query([...last, 'COMMIT'].join('; '));
+  const answer: unknown = await script(connection, [...last, 'COMMIT'].join('; '));
   // Of several statements in one message there are several results.
   const { command } = [answer].flat().at(-1) as QueryResult;
   if (command !== 'COMMIT') throw new Error('The transaction was rolled back: a statement in it had failed.');
