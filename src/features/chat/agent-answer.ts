@@ -9,7 +9,7 @@ import type { UsageService } from '../../core/usage/usage.service.js';
 import { estimateTokens } from '../../foundation/extraction/token-estimate.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { type Agent, type AgentTool, MODE_OF_TOOL } from '../agents/agent.js';
-import type { Answer, AnswerEvent } from '../rag-query/answer-events.js';
+import { type Answer, type AnswerEvent, EXTRACTIVE } from '../rag-query/answer-events.js';
 import { AnswerReader, CitationNumbers } from '../rag-query/answer-reader.js';
 import {
   type ExtractiveAnswer,
@@ -31,9 +31,6 @@ const TOOLS = 150;
 /** Tokens of a passage, and passages that are ordered anew: for what a search may cost before it is known what is found. */
 const PASSAGE = 400;
 const RERANKED = 40;
-
-/** What stands for a model where the answer is quotes. */
-const EXTRACTIVE = 'extractive';
 
 /** What an answer needs of the house. */
 export interface AgentServices {

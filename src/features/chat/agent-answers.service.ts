@@ -1,7 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { setMaxListeners } from 'node:events';
 import { CreditsService } from '../../core/credits/credits.service.js';
-import { toModelProblem } from '../../core/models/model-error.filter.js';
 import {
   type ChatMessage,
   type ChatModel,
@@ -12,10 +11,10 @@ import { ModelsService } from '../../core/models/models.service.js';
 import { QuotasService } from '../../core/quotas/quotas.service.js';
 import type { EffectiveConfig } from '../../core/tenancy/tenant-config.js';
 import { UsageService } from '../../core/usage/usage.service.js';
-import { toProblem } from '../../foundation/http/problem.filter.js';
-import { Problem } from '../../foundation/http/problem.js';
 import type { Agent } from '../agents/agent.js';
-import type { Answer, AnswerEvent, AnswerFailure } from '../rag-query/answer-events.js';
+import type { Answer, AnswerEvent } from '../rag-query/answer-events.js';
+import { answerFailure } from '../rag-query/answer-failure.js';
+import { promptTooLong } from '../rag-query/answer-prompt.js';
 import { RetrievalService } from '../retrieval/retrieval.service.js';
 import { AgentAnswer, type AgentTask } from './agent-answer.js';
 import { AgentEvidence } from './agent-evidence.js';
@@ -76,7 +75,7 @@ export class AgentAnswers {
       [agentPrompt('', own), question, ...history.map(({ content }) => content)],
       { maxTokens: wanted, maxSteps: agent.toolConfig.max_steps },
     );
-    if (passages < LEAST_PASSAGES) throw tooLong(chat.contextTokens);
+    if (passages < LEAST_PASSAGES) throw promptTooLong(chat.contextTokens);
     const evidence = new AgentEvidence(passages, [question, own ?? '']);
     const stop = new AbortController();
     // Each of its calls and searches listens for it.
@@ -125,7 +124,7 @@ export class AgentAnswers {
     } catch (error) {
       signal.throwIfAborted();
       if (!begun) throw error;
-      yield { type: 'error', error: this.failureOf(error), answer: answer.answer };
+      yield { type: 'error', error: answerFailure(error, this.logger), answer: answer.answer };
       return null;
     } finally {
       signal.removeEventListener('abort', abort);
@@ -150,18 +149,4 @@ export class AgentAnswers {
     });
     return model?.name ?? null;
   }
-
-  private failureOf(error: unknown): AnswerFailure {
-    const { status, code, detail } =
-      error instanceof ModelError ? toModelProblem(error) : toProblem(error, this.logger);
-    if (error instanceof ModelError) this.logger.warn(`${error.code}: ${error.message}`);
-    return { status, code, detail };
-  }
 }
-
-const tooLong = (contextTokens: number): Problem =>
-  new Problem(
-    422,
-    'prompt_too_long',
-    `The system prompt and the question leave no room for passages in the model’s context of ${contextTokens} tokens.`,
-  );

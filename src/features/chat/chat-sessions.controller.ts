@@ -33,6 +33,7 @@ import {
   chatSessionPageSchema,
   chatSessionSchema,
   exportQuery,
+  exportedChatSchema,
   listChatSessionsQuery,
   listMessagesQuery,
   toChatMessage,
@@ -125,7 +126,7 @@ export class ChatSessionsController {
     description: 'As JSON, with citations and feedback, or as Markdown, to be read.',
   })
   @ApiProduces('application/json', 'text/markdown')
-  @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })
+  @ApiOkResponse({ standardSchema: exportedChatSchema })
   @ApiProblems(422)
   async export(
     @Param('chat', IdParam) id: string,

@@ -128,6 +128,10 @@ export const chatMessageSchema = z
 export const chatMessagePageSchema = pageSchema(chatMessageSchema, 'ChatMessagePage');
 export const listMessagesQuery = pageQuery;
 
+export const exportedChatSchema = z
+  .object({ session: chatSessionSchema, messages: z.array(chatMessageSchema) })
+  .meta({ id: 'ExportedChat' });
+
 export type ListChatSessions = z.infer<typeof listChatSessionsQuery>;
 export type UpdateChatSession = z.infer<typeof updateChatSessionSchema>;
 export type GiveFeedback = z.infer<typeof feedbackSchema>;

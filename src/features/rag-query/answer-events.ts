@@ -21,6 +21,9 @@ export type AskRequest = Omit<QueryRequest, 'stream' | 'include_text' | 'tenant_
   uncached?: boolean;
 };
 
+/** What stands for a model where the answer is quotes. */
+export const EXTRACTIVE = 'extractive';
+
 /** Tokens, and micro-credits. */
 export interface AnswerUsage {
   promptTokens: number;

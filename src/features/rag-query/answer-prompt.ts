@@ -68,7 +68,7 @@ export function buildPrompt(input: PromptInput): Prompt {
   const wanted = Math.min(input.maxTokens, Math.floor(input.contextTokens * LARGEST_ANSWER));
   const maxTokens = Math.min(wanted, Math.max(LEAST_ANSWER, usable - LEAST_PASSAGES));
   const room = usable - maxTokens;
-  if (room < LEAST_PASSAGE) throw tooLong(input.contextTokens);
+  if (room < LEAST_PASSAGE) throw promptTooLong(input.contextTokens);
   const history = recentHistory(input.history, Math.floor(room * HISTORY_SHARE));
   const left = room - history.reduce((sum, { content }) => sum + estimateTokens(content) + AROUND, 0);
   const { passages, texts } = fitting(input.passages, left);
@@ -122,7 +122,8 @@ function recentHistory(history: readonly ChatMessage[], room: number): ChatMessa
   return first < 0 ? [] : recent.slice(first);
 }
 
-const tooLong = (contextTokens: number): Problem =>
+/** Where not even one passage has room beside what is asked. */
+export const promptTooLong = (contextTokens: number): Problem =>
   new Problem(
     422,
     'prompt_too_long',

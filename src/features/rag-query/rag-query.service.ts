@@ -1,6 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { CreditsService } from '../../core/credits/credits.service.js';
-import { toModelProblem } from '../../core/models/model-error.filter.js';
 import { type ChatModel, ModelError } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
 import { FeaturesService } from '../../core/tenancy/features.service.js';
@@ -9,14 +8,14 @@ import { TenantContext } from '../../core/tenancy/tenant-context.js';
 import { TenantDatabase } from '../../core/tenancy/tenant-database.js';
 import { TenantDirectory } from '../../core/tenancy/tenant-directory.js';
 import { UsageService } from '../../core/usage/usage.service.js';
-import { toProblem } from '../../foundation/http/problem.filter.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { ANSWER_PASSAGES } from '../retrieval/ranking.js';
 import type { Passage } from '../retrieval/retrieval.repository.js';
 import { type Retrieved, RetrievalService } from '../retrieval/retrieval.service.js';
 import type { KeptAnswer } from './answer-cache.repository.js';
 import { AnswerCacheService } from './answer-cache.service.js';
-import type { Answer, AnswerEvent, AnswerFailure, AskRequest } from './answer-events.js';
+import { type Answer, type AnswerEvent, type AskRequest, EXTRACTIVE } from './answer-events.js';
+import { answerFailure } from './answer-failure.js';
 import { type AskedKb, AskedKbsRepository } from './asked-kbs.repository.js';
 import { candidateSentences, extractiveAnswer } from './extractive-answer.js';
 import { GeneratedAnswerService } from './generated-answer.service.js';
@@ -27,8 +26,6 @@ import {
   readStandalone,
   standalonePrompt,
 } from './standalone-question.js';
-
-const EXTRACTIVE = 'extractive';
 
 /** What is asked, of whom, and how. */
 interface Plan {
@@ -85,7 +82,7 @@ export class RagQueryService {
       }
     } catch (error) {
       if (!begun || signal.aborted) throw error;
-      yield { type: 'error', error: this.failureOf(error), answer: draft };
+      yield { type: 'error', error: answerFailure(error, this.logger), answer: draft };
     }
     return draft;
   }
@@ -264,12 +261,6 @@ export class RagQueryService {
     const { answered, answer, citations } = extractiveAnswer(result, candidates, lexemes, models);
     Object.assign(draft, { answered, answer: json ? JSON.stringify({ answer }) : answer, citations });
     yield* told(draft);
-  }
-
-  private failureOf(error: unknown): AnswerFailure {
-    if (error instanceof ModelError) this.logger.warn(`${error.code}: ${error.message}`);
-    const problem = error instanceof ModelError ? toModelProblem(error) : toProblem(error, this.logger);
-    return { status: problem.status, code: problem.code, detail: problem.detail };
   }
 }
 
