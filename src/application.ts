@@ -1,5 +1,4 @@
 import fastifyCors from '@fastify/cors';
-import fastifyHelmet from '@fastify/helmet';
 import fastifyMultipart from '@fastify/multipart';
 import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -13,10 +12,11 @@ import { AppModule, ENTITIES, type ProcessRole } from './app.module.js';
 import { writeDefaultPolicy } from './core/authorization/default-policy.repository.js';
 import { TenantContext } from './core/tenancy/tenant-context.js';
 import { FirstAdminService } from './entry/authentication/first-admin.service.js';
-import { serveApiDocument } from './entry/openapi.js';
+import { API_PAGE, serveApiDocument } from './entry/openapi.js';
 import { serveQueueBoard } from './entry/queue-board/queue-board.js';
 import type { Env } from './foundation/config/env.js';
 import { SettingsError } from './foundation/config/env.js';
+import { secretValues } from './foundation/config/secret-values.js';
 import { loadSecrets } from './foundation/crypto/secrets.js';
 import { checkCatalogue } from './foundation/database/catalogue-check.js';
 import { type DatabaseAccess, openDatabase } from './foundation/database/data-source.js';
@@ -26,11 +26,19 @@ import { createLogger, PinoLoggerService } from './foundation/http/logging.js';
 import { answerClientError } from './foundation/http/client-error.js';
 import { sendProblem } from './foundation/http/problem.filter.js';
 import { Problem } from './foundation/http/problem.js';
-import { guardRequests } from './foundation/http/request-guards.js';
+import { guardRequests, limitBodies } from './foundation/http/request-guards.js';
 import { manageRequests } from './foundation/http/request-lifecycle.js';
+import { protectAnswers } from './foundation/http/response-headers.js';
+import { limitConnections } from './foundation/rate-limits/connection-limits.js';
 import { RATE_LIMIT_HEADERS } from './foundation/rate-limits/rate-limit-headers.js';
 
 const FILES_PER_UPLOAD = 100;
+/** Below these, and nowhere else, requests with a body need no credential. */
+const PUBLIC_PATHS = ['/api/v1/auth', '/api/v1/invitations'];
+/** Milliseconds that the head of a request may take to arrive. */
+const HEADERS_TIMEOUT = 15_000;
+/** How often Node looks for requests that are late; it also decides how much later they end. Milliseconds. */
+const LATE_REQUESTS_EVERY = 5_000;
 
 /** A process of this application, up and running. */
 export interface Application {
@@ -74,9 +82,10 @@ export async function startApplication(env: Env, role: ProcessRole): Promise<App
       installation,
       role,
     });
+    const hidden = [...secretValues(env), secrets.jwtSecret, secrets.encryptionKey];
     const { nest, listen, drain } = role.http
-      ? await createHttp(env, module)
-      : await createContext(env, module);
+      ? await createHttp(env, hidden, module)
+      : await createContext(env, hidden, module);
     closing.push(() => {
       // New requests are refused from here on, not from when the last one before it, or the last job, has ended.
       drain();
@@ -115,17 +124,21 @@ interface Created {
 
 type RootModule = ReturnType<typeof AppModule.forRoot>;
 
-async function createContext(env: Env, module: RootModule): Promise<Created> {
-  const logger = new PinoLoggerService(createLogger(env));
+async function createContext(env: Env, secrets: readonly string[], module: RootModule): Promise<Created> {
+  const logger = new PinoLoggerService(createLogger(env, secrets));
   const nest = await NestFactory.createApplicationContext(module, { logger, abortOnError: false });
   return { nest, listen: () => Promise.resolve(null), drain: () => undefined };
 }
 
-async function createHttp(env: Env, module: RootModule): Promise<Created> {
-  const logger = createLogger(env);
+async function createHttp(env: Env, secrets: readonly string[], module: RootModule): Promise<Created> {
+  const logger = createLogger(env, secrets);
   const adapter = new FastifyAdapter({
     bodyLimit: env.maxJsonBytes,
-    trustProxy: env.trustProxy,
+    trustProxy: trustedProxies(env),
+    http: {
+      headersTimeout: Math.min(HEADERS_TIMEOUT, env.requestTimeout),
+      connectionsCheckingInterval: Math.min(LATE_REQUESTS_EVERY, env.requestTimeout / 4),
+    },
     requestTimeout: env.requestTimeout,
     connectionTimeout: 0,
     forceCloseConnections: 'idle',
@@ -162,16 +175,15 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
       return {
         tenant: context.tenantOrNull?.name,
         principal: principal && principal.kind !== 'system' ? principal.userId : undefined,
-        token: principal?.kind === 'api_token' ? principal.tokenId : undefined,
+        token_id: principal?.kind === 'api_token' ? principal.tokenId : undefined,
       };
     },
   });
   guardRequests(fastify);
+  limitBodies(fastify, PUBLIC_PATHS);
   // What is no JSON is a 415, and not a string that every schema refuses.
   fastify.removeContentTypeParser('text/plain');
-  await nest.register(fastifyHelmet, {
-    contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': null } },
-  });
+  await protectAnswers(nest, API_PAGE);
   await nest.register(fastifyCors, {
     origin: env.corsOrigins.length > 0 ? env.corsOrigins : false,
     methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
@@ -193,15 +205,22 @@ async function createHttp(env: Env, module: RootModule): Promise<Created> {
       headerPairs: 50,
     },
   });
-  serveApiDocument(nest);
+  if (env.apiDocs) serveApiDocument(nest, env);
   await serveQueueBoard(nest, env.redisUrl !== null);
   return {
     nest,
     drain: () => requests.drain(),
     async listen() {
+      const { most, perAddress } = env.connections;
+      limitConnections(nest.getHttpServer(), { most, perAddress: env.trustProxy ? null : perAddress });
       await nest.listen(env.port, env.host);
       const { address, port, family } = nest.getHttpServer().address() as AddressInfo;
       return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
     },
   };
+}
+
+/** Counted from this process outwards, where the settings say how many there are. */
+function trustedProxies({ trustProxy }: Env): false | string[] | ((address: string, hop: number) => boolean) {
+  return typeof trustProxy === 'number' ? (_address, hop) => hop < trustProxy : trustProxy;
 }

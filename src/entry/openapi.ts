@@ -1,7 +1,12 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
 import { API_KEY_SECURITY } from '../core/authorization/require-permission.js';
+import { problemResponse } from '../foundation/http/api-problems.js';
+import type { Env } from '../foundation/config/env.js';
 import { VERSION } from './health/version.js';
+
+/** Where people read the API document. */
+export const API_PAGE = '/docs';
 
 export function createApiDocument(nest: NestFastifyApplication): OpenAPIObject {
   const config = new DocumentBuilder()
@@ -29,7 +34,7 @@ export function createApiDocument(nest: NestFastifyApplication): OpenAPIObject {
       API_KEY_SECURITY,
     )
     .build();
-  return withIdempotencyKeys(withPermissions(SwaggerModule.createDocument(nest, config)));
+  return withCommonProblems(withIdempotencyKeys(withPermissions(SwaggerModule.createDocument(nest, config))));
 }
 
 interface Guarded {
@@ -79,12 +84,79 @@ function withIdempotencyKeys(document: OpenAPIObject): OpenAPIObject {
   return document;
 }
 
+/** What any request may meet on its way to its route, and any route where something that it needs is away. */
+const COMMON_PROBLEMS: Record<number, { name: string; description: string }> = {
+  400: { name: 'Malformed', description: 'What was sent is no valid request, or contradicts itself' },
+  404: {
+    name: 'NotFound',
+    description: 'What the path or the request names is not there, or not for the caller',
+  },
+  409: {
+    name: 'Conflict',
+    description: 'A request with this `Idempotency-Key` is running, or is not replayable',
+  },
+  413: { name: 'TooLarge', description: 'The body is larger than is taken' },
+  415: { name: 'UnsupportedType', description: 'The body is of a type that is not taken' },
+  422: { name: 'Invalid', description: 'A header has no valid value, or a key was used for another request' },
+  429: { name: 'RateLimited', description: '`Retry-After` says when to try again' },
+  503: {
+    name: 'Unavailable',
+    description: 'Something that is needed is away; `Retry-After` says when to try again',
+  },
+};
+
+interface Answering extends Guarded {
+  parameters?: Array<{ in?: string }>;
+  requestBody?: unknown;
+  responses: Record<string, unknown>;
+}
+
+/** Documents what no controller says of its routes, because it is so of all of them, as references. */
+function withCommonProblems(document: OpenAPIObject): OpenAPIObject {
+  document.components ??= {};
+  document.components.responses = Object.fromEntries(
+    Object.entries(COMMON_PROBLEMS).map(([status, { name, description }]) => [
+      name,
+      { ...problemResponse(Number(status)), description },
+    ]),
+  );
+  for (const [path, methods] of Object.entries(document.paths)) {
+    for (const [method, operation] of Object.entries(methods as Record<string, Answering>)) {
+      for (const status of commonStatuses(path, method, operation)) {
+        const { name } = COMMON_PROBLEMS[status] as { name: string };
+        operation.responses[status] ??= { $ref: `#/components/responses/${name}` };
+      }
+    }
+  }
+  return document;
+}
+
+function commonStatuses(path: string, method: string, operation: Answering): number[] {
+  const signedIn = operation['x-permission']?.permission !== null;
+  const unlimited = path.includes('/health') || path.endsWith('/version');
+  return [
+    400,
+    ...(signedIn || path.includes('{') ? [404] : []),
+    ...(signedIn && method === 'post' ? [409, 422] : []),
+    ...(method === 'get' ? [] : [413, 415]),
+    ...(unlimited ? [] : [429]),
+    503,
+  ];
+}
+
 /** Swagger UI at `/docs`, the document at `/openapi.json`. */
-export function serveApiDocument(nest: NestFastifyApplication): void {
-  SwaggerModule.setup('docs', nest, () => createApiDocument(nest), {
+export function serveApiDocument(nest: NestFastifyApplication, env: Pick<Env, 'production'>): void {
+  SwaggerModule.setup(API_PAGE, nest, () => createApiDocument(nest), {
     jsonDocumentUrl: 'openapi.json',
     yamlDocumentUrl: 'openapi.yaml',
     customSiteTitle: 'Enclave API',
-    swaggerOptions: { persistAuthorization: true, displayRequestDuration: true, tagsSorter: 'alpha' },
+    swaggerOptions: {
+      // A credential that a browser keeps is one that it can lose.
+      persistAuthorization: !env.production,
+      displayRequestDuration: true,
+      tagsSorter: 'alpha',
+      // Else the page would show the document to a service of somebody else.
+      validatorUrl: null,
+    },
   });
 }

@@ -148,6 +148,9 @@ describe.each(BODIES)('%s %s', (method, template, valid) => {
   });
 
   it('refuses a body that is none', async () => {
+    // Where passwords and tokens come in, nothing long does.
+    const small = template.startsWith('/auth/');
+    const far = small ? ([413, 'too_large'] as const) : ([400, 'too_deep'] as const);
     for (const [body, status, code] of [
       ['{"a":', 400, 'malformed_json'],
       ['', 400, 'malformed_json'],
@@ -156,8 +159,9 @@ describe.each(BODIES)('%s %s', (method, template, valid) => {
       ['"text"', 422, 'validation_failed'],
       ['12', 422, 'validation_failed'],
       [`${'['.repeat(40)}${']'.repeat(40)}`, 400, 'too_deep'],
-      [`${'['.repeat(100_000)}${']'.repeat(100_000)}`, 400, 'too_deep'],
-      [`${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}`, 400, 'too_deep'],
+      [`${'['.repeat(30_000)}${']'.repeat(30_000)}`, 400, 'too_deep'],
+      [`${'['.repeat(100_000)}${']'.repeat(100_000)}`, ...far],
+      [`${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}`, ...far],
     ] as const) {
       expectProblem(await json.send(method, pathOf(template), body), status, code);
     }

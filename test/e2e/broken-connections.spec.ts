@@ -6,6 +6,7 @@ import { type TestApplication, startTestApplication } from '../setup/application
 import { SERVER, withAdmin } from '../setup/database.js';
 import { findRemains, storedKeys } from '../setup/ingestion-remains.js';
 import { type ModelServer, startModelServer } from '../setup/model-server.js';
+import { expectProblem } from '../setup/problem.js';
 
 const DOCUMENTS = 30;
 const CUTS = 4;
@@ -59,9 +60,10 @@ describe.skipIf(!SERVER)('a process whose connections break while it ingests', (
   /** As often as it takes: an answer that was lost says nothing. */
   async function bringIn(text: string): Promise<void> {
     for (;;) {
-      const { status } = await app.admin.post('/tenants/acme/kbs/docs/documents/text', { text });
-      if (status === 202 || status === 409) return;
-      expect(status).toBeGreaterThanOrEqual(500);
+      const answer = await app.admin.post('/tenants/acme/kbs/docs/documents/text', { text });
+      if (answer.status === 202 || answer.status === 409) return;
+      expectProblem(answer, 503, 'database_unavailable');
+      expect(answer.headers.get('retry-after')).toBe('5');
       await sleep(50);
     }
   }

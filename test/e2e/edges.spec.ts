@@ -51,12 +51,13 @@ describe('the API document', () => {
     tags?: string[];
     security?: unknown[];
     'x-permission'?: { permission: string | null };
-    responses: Record<string, { content?: Record<string, unknown>; description?: string }>;
+    responses: Record<string, Response>;
   };
+  type Response = { $ref?: string; content?: Record<string, unknown>; description?: string };
   type ApiDocument = {
     openapi: string;
     paths: Record<string, Record<string, Operation>>;
-    components: { schemas: object };
+    components: { schemas: object; responses: Record<string, Response> };
   };
   let document: ApiDocument;
 
@@ -116,9 +117,9 @@ describe('the API document', () => {
         if (path.includes('{tenant}')) expect(codes, name).toContain('404');
       }
       for (const code of codes.filter(status => /^[45]/.test(status))) {
-        expect(operation.responses[code]?.content, `${name} ${code}`).toHaveProperty([
-          'application/problem+json',
-        ]);
+        const response = operation.responses[code];
+        const common = document.components.responses[response?.$ref?.split('/').at(-1) ?? ''];
+        expect((common ?? response)?.content, `${name} ${code}`).toHaveProperty(['application/problem+json']);
       }
     }
   });
@@ -162,11 +163,19 @@ describe('an answer', () => {
   });
 
   it('tells browsers what not to do', async () => {
-    for (const path of ['//docs', '/version', '/nothing']) {
+    for (const path of ['//docs', '//docs/', '/version', '/nothing']) {
+      const isPage = path.startsWith('//docs');
       const { headers } = await app.anonymous.get(path);
       expect(headers.get('x-content-type-options'), path).toBe('nosniff');
-      expect(headers.get('content-security-policy'), path).toContain("default-src 'self'");
-      expect(headers.get('x-frame-options'), path).toBe('SAMEORIGIN');
+      expect(headers.get('content-security-policy'), path).toContain(
+        isPage ? "default-src 'self';script-src 'self'" : "default-src 'none'",
+      );
+      expect(headers.get('content-security-policy'), path).toContain("frame-ancestors 'none'");
+      expect(headers.get('cache-control') === 'no-store', path).toBe(!isPage);
+      expect(headers.get('strict-transport-security'), path).toMatch(/^max-age=31536000/);
+      expect(headers.get('cross-origin-opener-policy'), path).toBe('same-origin');
+      expect(headers.get('cross-origin-resource-policy'), path).toBe('same-origin');
+      expect(headers.get('x-frame-options'), path).toBe('DENY');
       expect(headers.get('referrer-policy'), path).toBe('no-referrer');
       expect(headers.has('x-powered-by'), path).toBe(false);
     }

@@ -59,7 +59,7 @@ export class AuthenticationController {
   @Public()
   @ApiOperation({ summary: 'Make an account and sign in' })
   @ApiCreatedResponse({ standardSchema: signedInSchema })
-  @ApiProblems(409, 422, 429)
+  @ApiProblems(403, 409, 422, 429)
   async register(@Body({ schema: registerSchema }) body: Register, @Req() request: FastifyRequest) {
     return this.toSignedIn(await this.authentication.register(body, clientOf(request)));
   }
@@ -67,7 +67,13 @@ export class AuthenticationController {
   @Post('login')
   @HttpCode(200)
   @Public()
-  @ApiOperation({ summary: 'Sign in with e-mail address and password' })
+  @ApiOperation({
+    summary: 'Sign in with e-mail address and password',
+    description:
+      'Ten wrong passwords within a quarter of an hour close an account to where they came from: to the address, where the ' +
+      'account was opened from it before, else to all such addresses. From anywhere, an e-mail opens it (`POST ' +
+      '/auth/forgot-password`).',
+  })
   @ApiOkResponse({ standardSchema: signedInSchema })
   @ApiProblems(401, 404, 422, 429)
   async login(@Body({ schema: loginSchema }) body: Login, @Req() request: FastifyRequest) {
@@ -135,8 +141,11 @@ export class AuthenticationController {
   @ApiOperation({ summary: 'Choose another password; every other session of the account ends' })
   @ApiNoContentResponse()
   @ApiProblems(403, 409, 422, 429)
-  async changePassword(@Body({ schema: changePasswordSchema }) body: ChangePassword) {
-    await this.authentication.changePassword(this.session, body);
+  async changePassword(
+    @Body({ schema: changePasswordSchema }) body: ChangePassword,
+    @Req() request: FastifyRequest,
+  ) {
+    await this.authentication.changePassword(this.session, body, clientOf(request));
   }
 
   @Get('me')

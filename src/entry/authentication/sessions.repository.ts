@@ -61,6 +61,17 @@ export class SessionsRepository {
     return { items, total };
   }
 
+  /** The last ones, of three months. */
+  async addressesOf(tx: Tx, email: string): Promise<string[]> {
+    const rows: Array<{ ip: string }> = await tx.query(
+      `SELECT s.ip FROM auth_sessions s JOIN users u ON u.id = s.user_id
+       WHERE lower(u.email) = lower($1) AND s.ip IS NOT NULL AND s.created_at > now() - interval '90 days'
+       GROUP BY s.ip ORDER BY max(s.created_at) DESC LIMIT 200`,
+      [email],
+    );
+    return rows.map(({ ip }) => ip);
+  }
+
   /** @returns false where it is no session of the user, or has ended already */
   async revoke(tx: Tx, id: string, userId: string): Promise<boolean> {
     const result = await tx

@@ -159,6 +159,11 @@ export class SessionsService implements OnModuleInit {
     });
   }
 
+  /** Where the account with this e-mail address was signed in to; where there is none, nowhere. */
+  addressesOf(email: string): Promise<string[]> {
+    return this.database.run(tx => this.sessions.addressesOf(tx, email));
+  }
+
   /** Ends every session of a user but one. */
   async revokeOthers(userId: string, sessionId: string): Promise<void> {
     await this.database.run(async tx => {

@@ -53,7 +53,11 @@ export class TenantGuard implements CanActivate {
     let chosen: KnownTenant | null = null;
     for (const [, reference] of named) {
       const tenant = await this.directory.find(reference);
-      if (!tenant || !(await this.mayKnow(tenant.id))) throw Problem.foreignTenant(reference);
+      if (!tenant || !(await this.mayKnow(tenant.id))) {
+        // What is not there has just been looked for; what is somebody else's, and remembered, must take as long.
+        if (tenant) await this.directory.lookUp(reference);
+        throw Problem.foreignTenant(reference);
+      }
       if (chosen && chosen.id !== tenant.id) throw mismatch(named.map(([source]) => source));
       chosen = tenant;
     }

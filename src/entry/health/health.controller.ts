@@ -13,6 +13,7 @@ import type { JobQueue } from '../../foundation/jobs/job-queue.js';
 import { Unlimited } from '../../foundation/rate-limits/unlimited.js';
 import { FileStorage } from '../../foundation/storage/file-storage.js';
 import { HealthRepository } from './health.repository.js';
+import { healthSchema, liveSchema, versionSchema } from './health.dto.js';
 import { VERSION } from './version.js';
 
 @ApiTags('Health')
@@ -32,7 +33,7 @@ export class HealthController {
   @Get('health/live')
   @Public()
   @ApiOperation({ summary: 'Whether the process answers at all' })
-  @ApiOkResponse()
+  @ApiOkResponse({ standardSchema: liveSchema })
   live() {
     return { status: 'ok' };
   }
@@ -40,7 +41,7 @@ export class HealthController {
   @Get(['health/ready', 'health'])
   @Public()
   @ApiOperation({ summary: 'Whether the process can do its work: database, queue, storage, models' })
-  @ApiOkResponse()
+  @ApiOkResponse({ standardSchema: healthSchema })
   @ApiProblems(503)
   async ready() {
     try {
@@ -59,7 +60,7 @@ export class HealthController {
   @Get('version')
   @Public()
   @ApiOperation({ summary: 'The version of this installation' })
-  @ApiOkResponse()
+  @ApiOkResponse({ standardSchema: versionSchema })
   version() {
     return { version: VERSION };
   }

@@ -4,10 +4,11 @@ import { parseEnv as parseEnvFile } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { SettingsError, parseEnv, settingNames } from './env.js';
 
-const SECRET = 'x'.repeat(32);
+const SECRET = '0123456789abcdef'.repeat(2);
+const KEY = 'fedcba9876543210'.repeat(2);
 const LOGIN_URL = 'postgres://enclave_app:secret@db:5432/enclave';
 const ADMIN_URL = 'postgresql://postgres:secret@db:5432/enclave';
-const PRODUCTION = { NODE_ENV: 'production', JWT_SECRET: SECRET, ENCRYPTION_KEY: SECRET };
+const PRODUCTION = { NODE_ENV: 'production', JWT_SECRET: SECRET, ENCRYPTION_KEY: KEY };
 
 /** The sentences, one a problem, with which the settings are refused. */
 function refusal(source: NodeJS.ProcessEnv): string[] {
@@ -47,6 +48,7 @@ describe('parseEnv', () => {
       publicUrl: null,
       mail: { smtpUrl: null, from: 'Enclave <enclave@localhost>' },
       selfService: { enabled: false, maxTenants: 3 },
+      selfRegistration: true,
       features: {},
       accessTokenTtl: 900,
       refreshTokenTtl: 2_592_000,
@@ -62,6 +64,8 @@ describe('parseEnv', () => {
       corsOrigins: [],
       outboundAllowedHosts: [],
       trustProxy: false,
+      connections: { most: 10_000, perAddress: 1_000 },
+      apiDocs: true,
       logLevel: 'info',
       logFormat: process.stdout.isTTY ? 'pretty' : 'json',
     });
@@ -108,7 +112,18 @@ describe('parseEnv', () => {
     ['false', false],
     ['0', false],
   ])('reads the flag %s as %s', (value, expected) => {
-    expect(parseEnv({ TRUST_PROXY: value }).trustProxy).toBe(expected);
+    expect(parseEnv({ SELF_SERVICE_TENANTS: value }).selfService.enabled).toBe(expected);
+  });
+
+  it.each([
+    ['true', 1],
+    ['1', 1],
+    ['3', 3],
+    ['false', false],
+    ['0', false],
+    ['10.0.0.0/8, 192.0.2.7,::1,loopback', ['10.0.0.0/8', '192.0.2.7', '::1', 'loopback']],
+  ])('trusts the proxies %s', (value, expected) => {
+    expect(parseEnv({ TRUST_PROXY: value }).trustProxy).toEqual(expected);
   });
 
   it('describes a model endpoint, with or without a key', () => {
@@ -217,7 +232,15 @@ describe('parseEnv', () => {
         ],
         'must be hosts, each with or without a port, separated by commas: hooks.internal,10.0.0.5:8080',
       ],
-      ['TRUST_PROXY', ['maybe'], 'must be true or false'],
+      [
+        'TRUST_PROXY',
+        ['maybe', '-1', '100', '10.0.0.0/33', '10.0.0', 'proxy.internal', '10.0.0.1,'.repeat(2) + 'x'],
+        'must be true or false, how many proxies there are, or their addresses: 10.0.0.0/8,192.0.2.7',
+      ],
+      ['MAX_CONNECTIONS', ['0', '1000001'], 'must be a whole number from 1 to 1000000'],
+      ['MAX_CONNECTIONS_PER_ADDRESS', ['0', '1000001'], 'must be a whole number from 1 to 1000000'],
+      ['API_DOCS', ['maybe'], 'must be true or false'],
+      ['SELF_REGISTRATION', ['maybe'], 'must be true or false'],
       ['LOG_FORMAT', ['xml'], 'must be json or pretty'],
     ])('a wrong %s', (name, values, sentence) => {
       // A server, so that no rule about several settings speaks up beside the one under test.
@@ -283,6 +306,21 @@ describe('parseEnv', () => {
       expect(refusal(source)).toEqual([sentence]);
     });
 
+    it.each([
+      'x'.repeat(64),
+      'abcabc'.repeat(10),
+      'change-me-change-me-change-me-0123456789',
+      'your_jwt_secret_of_at_least_32_characters',
+      '$(openssl rand -hex 32), 0123456789',
+    ])('secrets that can be guessed, in production: %s', guessable => {
+      expect(refusal({ ...PRODUCTION, JWT_SECRET: guessable, ENCRYPTION_KEY: guessable })).toEqual([
+        'JWT_SECRET can be guessed: make one with: openssl rand -hex 32',
+        'ENCRYPTION_KEY can be guessed: make one with: openssl rand -hex 32',
+        'JWT_SECRET and ENCRYPTION_KEY must differ; another JWT_SECRET only makes people sign in again',
+      ]);
+      expect(parseEnv({ JWT_SECRET: guessable }).jwtSecret).toBe(guessable);
+    });
+
     it('everything that is wrong at once', () => {
       expect(refusal({ PORT: 'x', WORKER: 'x' }).map(line => line.split(' ')[0])).toEqual(['PORT', 'WORKER']);
       expect(refusal({ NODE_ENV: 'production' }).map(line => line.split(' ')[0])).toEqual([
@@ -306,7 +344,7 @@ describe('parseEnv', () => {
       redisUrl: 'redis://redis:6379',
       worker: 'external',
       jwtSecret: SECRET,
-      encryptionKey: SECRET,
+      encryptionKey: KEY,
     });
   });
 });

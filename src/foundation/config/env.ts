@@ -1,5 +1,7 @@
 import { existsSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 
 /** An OpenAI-compatible endpoint: everything before `/embeddings` or `/chat/completions`. */
@@ -86,6 +88,8 @@ export interface Env {
   };
   /** Whether every user may make tenants, and how many. */
   selfService: { enabled: boolean; maxTenants: number };
+  /** Whether anybody may make an account. Else accounts are made by invitation, import or the platform's admins. */
+  selfRegistration: boolean;
   /** The platform's own defaults of feature flags; checked against their declarations where those stand. */
   features: Record<string, unknown>;
   /** Seconds. */
@@ -113,7 +117,12 @@ export interface Env {
   corsOrigins: string[];
   /** Hosts that tenants' addresses may name although they are not public. */
   outboundAllowedHosts: HostAndPort[];
-  trustProxy: boolean;
+  /** How many proxies stand in front, or their addresses and networks; false: none. */
+  trustProxy: false | number | string[];
+  /** Connections that one process holds at a time: in all, and of one address. */
+  connections: { most: number; perAddress: number };
+  /** Whether the API document and the page to read it are served. */
+  apiDocs: boolean;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   logFormat: 'json' | 'pretty';
 }
@@ -142,6 +151,28 @@ const urlOf = (...protocols: string[]) =>
       value => URL.canParse(value) && protocols.includes(new URL(value).protocol),
       `must be an address that starts with ${protocols.map(protocol => `${protocol}//`).join(' or ')}`,
     );
+
+/** An address, a network, or one of the names that the parser of `X-Forwarded-For` knows. */
+const isProxy = (address: string): boolean =>
+  ['loopback', 'linklocal', 'uniquelocal'].includes(address) ||
+  isIP(address) !== 0 ||
+  (isIP(address.split('/', 1)[0] as string) !== 0 && ipaddr.isValidCIDR(address));
+
+/** The caller's address is the last one that a proxy of ours has written; what stands before it anybody may have. */
+const proxies = z
+  .string()
+  .default('false')
+  .transform((text, context): false | number | string[] => {
+    if (text === 'false' || text === '0') return false;
+    if (text === 'true') return 1;
+    if (/^\d{1,2}$/.test(text)) return Number(text);
+    const addresses = listOf(text);
+    if (addresses.length > 0 && addresses.every(isProxy)) return addresses;
+    context.addIssue(
+      'must be true or false, how many proxies there are, or their addresses: 10.0.0.0/8,192.0.2.7',
+    );
+    return z.NEVER;
+  });
 
 const secret = z.string().min(32, 'must have at least 32 characters; make one with: openssl rand -hex 32');
 
@@ -194,6 +225,7 @@ const schema = z.object({
   PUBLIC_URL: urlOf('http:', 'https:').optional(),
   SMTP_URL: urlOf('smtp:', 'smtps:').optional(),
   MAIL_FROM: z.string().max(320).default('Enclave <enclave@localhost>'),
+  SELF_REGISTRATION: flag.default(true),
   SELF_SERVICE_TENANTS: flag.default(false),
   SELF_SERVICE_MAX_TENANTS: integer(3, 1, 10_000),
   FEATURES: z
@@ -237,7 +269,10 @@ const schema = z.object({
       );
       return z.NEVER;
     }),
-  TRUST_PROXY: flag.default(false),
+  TRUST_PROXY: proxies,
+  MAX_CONNECTIONS: integer(10_000, 1, 1_000_000),
+  MAX_CONNECTIONS_PER_ADDRESS: integer(1_000, 1, 1_000_000),
+  API_DOCS: flag.default(true),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   LOG_FORMAT: z.enum(['json', 'pretty'], 'must be json or pretty').optional(),
 });
@@ -250,6 +285,14 @@ const listOf = (text: string): string[] =>
     .split(',')
     .map(item => item.trim())
     .filter(item => item !== '');
+
+/** What examples show, and what was typed: 32 hexadecimal digits that chance has drawn are at least 8 different ones. */
+const isGuessable = (text: string): boolean =>
+  text !== '' &&
+  (new Set(text).size < 8 ||
+    /(change|replace)[-_ ]?(me|this|it)|your[-_ ]?(jwt|secret|key|encryption)|placeholder|openssl rand/i.test(
+      text,
+    ));
 
 const endpointOf = (
   baseUrl: string | undefined,
@@ -292,6 +335,14 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     problems.push('JWT_SECRET must be set in production (openssl rand -hex 32)');
   if (production && !env.ENCRYPTION_KEY)
     problems.push('ENCRYPTION_KEY must be set in production (openssl rand -hex 32)');
+  for (const name of ['JWT_SECRET', 'ENCRYPTION_KEY'] as const) {
+    if (production && isGuessable(env[name] ?? ''))
+      problems.push(`${name} can be guessed: make one with: openssl rand -hex 32`);
+  }
+  if (production && env.JWT_SECRET && env.JWT_SECRET === env.ENCRYPTION_KEY)
+    problems.push(
+      'JWT_SECRET and ENCRYPTION_KEY must differ; another JWT_SECRET only makes people sign in again',
+    );
   if (production && server && !env.DATABASE_URL) {
     problems.push(
       'DATABASE_URL must name the running role in production; DATABASE_ADMIN_URL is for migrations only',
@@ -371,6 +422,7 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     publicUrl: env.PUBLIC_URL?.replace(/\/+$/, '') ?? null,
     mail: { smtpUrl: env.SMTP_URL ?? null, from: env.MAIL_FROM },
     selfService: { enabled: env.SELF_SERVICE_TENANTS, maxTenants: env.SELF_SERVICE_MAX_TENANTS },
+    selfRegistration: env.SELF_REGISTRATION,
     features: env.FEATURES,
     accessTokenTtl: env.ACCESS_TOKEN_TTL_SECONDS,
     refreshTokenTtl: env.REFRESH_TOKEN_TTL_DAYS * 24 * 3600,
@@ -389,6 +441,8 @@ export function parseEnv(source: NodeJS.ProcessEnv): Env {
     corsOrigins: listOf(env.CORS_ORIGINS),
     outboundAllowedHosts: env.OUTBOUND_ALLOWED_HOSTS,
     trustProxy: env.TRUST_PROXY,
+    connections: { most: env.MAX_CONNECTIONS, perAddress: env.MAX_CONNECTIONS_PER_ADDRESS },
+    apiDocs: env.API_DOCS,
     logLevel: env.LOG_LEVEL,
     logFormat: env.LOG_FORMAT ?? (process.stdout.isTTY ? 'pretty' : 'json'),
   };

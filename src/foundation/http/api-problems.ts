@@ -67,29 +67,29 @@ const CODES: Record<number, string> = {
   503: 'unavailable',
 };
 
+/** A problem of this status, for the API document. */
+export const problemResponse = (status: number) => ({
+  description: titleOf(status),
+  content: {
+    'application/problem+json': {
+      schema: { $ref: getSchemaPath(ProblemDocument) },
+      example: {
+        type: 'about:blank',
+        title: titleOf(status),
+        status,
+        detail: '…',
+        instance: '/api/v1/…',
+        code: CODES[status] ?? 'error',
+        request_id: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c11',
+      },
+    },
+  },
+});
+
 /** Documents the problems that a route may answer with. */
 export function ApiProblems(...statuses: number[]): MethodDecorator & ClassDecorator {
   return applyDecorators(
     ApiExtraModels(ProblemDocument),
-    ...statuses.map(status =>
-      ApiResponse({
-        status,
-        description: titleOf(status),
-        content: {
-          'application/problem+json': {
-            schema: { $ref: getSchemaPath(ProblemDocument) },
-            example: {
-              type: 'about:blank',
-              title: titleOf(status),
-              status,
-              detail: '…',
-              instance: '/api/v1/…',
-              code: CODES[status] ?? 'error',
-              request_id: '019aa5b0-6c1c-7c3a-9d0e-3a2f5d2b7c11',
-            },
-          },
-        },
-      }),
-    ),
+    ...statuses.map(status => ApiResponse({ status, ...problemResponse(status) })),
   );
 }

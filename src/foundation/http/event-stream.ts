@@ -5,7 +5,7 @@ export const EVENT_STREAM_TYPE = 'text/event-stream; charset=utf-8';
 
 /** Of every stream of server-sent events. */
 export const EVENT_STREAM_HEADERS = {
-  'cache-control': 'no-cache, no-transform',
+  'cache-control': 'no-cache, no-store, no-transform',
   // A proxy that waits until there is enough to send would hold every event back.
   'x-accel-buffering': 'no',
 };

@@ -1,28 +1,23 @@
 import type { LoggerService } from '@nestjs/common';
 import { type Logger, pino } from 'pino';
 import type { Env } from '../config/env.js';
+import { HIDDEN, SECRET_NAMES, redactor, toldError } from './redaction.js';
 
-/** Headers and fields that never reach a log, wherever an object is logged whole. */
-const SECRETS = [
-  'authorization',
-  'x-api-key',
-  'cookie',
-  'password',
-  'refresh_token',
-  'access_token',
-  'api_key',
-  'token',
-];
-
-export function createLogger(env: Pick<Env, 'logLevel' | 'logFormat'>): Logger {
+/** @param secrets that must not stand in any line, whatever says them */
+export function createLogger(
+  env: Pick<Env, 'logLevel' | 'logFormat'>,
+  secrets: readonly string[] = [],
+): Logger {
   return pino({
     level: env.logLevel,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     redact: {
-      paths: SECRETS.flatMap(name => [`["${name}"]`, `*["${name}"]`, `*.*["${name}"]`]),
-      censor: '[hidden]',
+      paths: SECRET_NAMES.flatMap(name => [`["${name}"]`, `*["${name}"]`, `*.*["${name}"]`]),
+      censor: HIDDEN,
     },
+    serializers: { err: toldError, error: toldError },
+    hooks: { streamWrite: redactor(secrets) },
     formatters: { level: label => ({ level: label }) },
     ...(env.logFormat === 'pretty' && {
       transport: {

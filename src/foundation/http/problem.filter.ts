@@ -86,17 +86,54 @@ const FASTIFY_PROBLEMS: Record<string, [status: number, code: string, detail: st
   FST_ERR_CTP_EMPTY_JSON_BODY: [400, 'malformed_json', 'The body is empty, but is said to be JSON.'],
 };
 
+const BUSY = 'Somebody else changed the same thing at the same moment. Try again.';
+const LOST = 'The connection to the database was lost. Try again in a moment.';
+const UNREACHABLE = 'The database cannot be reached. Try again in a moment.';
+const RESTARTING = 'The database is restarting. Try again in a moment.';
+const OVERLOADED = 'The database is busy. Try again in a moment.';
+
 /** Faults of the database that pass: https://www.postgresql.org/docs/17/errcodes-appendix.html and Node's own. */
 const DATABASE_PROBLEMS: Record<string, [code: string, detail: string]> = {
-  '40001': ['busy', 'Somebody else changed the same thing at the same moment. Try again.'],
-  '40P01': ['busy', 'Somebody else changed the same thing at the same moment. Try again.'],
-  '53300': ['database_unavailable', 'The database is busy. Try again in a moment.'],
+  '25006': ['database_unavailable', 'The database takes no changes at present. Try again in a moment.'],
+  '25P03': ['timeout', 'The database took too long.'],
+  '40001': ['busy', BUSY],
+  '40P01': ['busy', BUSY],
+  '53100': ['storage_full', 'There is no room for changes at present. Try again later.'],
+  '53200': ['database_unavailable', OVERLOADED],
+  '53300': ['database_unavailable', OVERLOADED],
+  '53400': ['database_unavailable', OVERLOADED],
+  '55P03': ['busy', BUSY],
   '57014': ['timeout', 'The database took too long.'],
-  '57P01': ['database_unavailable', 'The database is restarting. Try again in a moment.'],
+  '57P01': ['database_unavailable', RESTARTING],
+  '57P02': ['database_unavailable', RESTARTING],
   '57P03': ['database_unavailable', 'The database is starting. Try again in a moment.'],
-  ECONNREFUSED: ['database_unavailable', 'The database cannot be reached. Try again in a moment.'],
-  ECONNRESET: ['database_unavailable', 'The connection to the database was lost. Try again in a moment.'],
+  '57P05': ['database_unavailable', LOST],
+  '58030': ['database_unavailable', UNREACHABLE],
+  ECONNREFUSED: ['database_unavailable', UNREACHABLE],
+  ECONNRESET: ['database_unavailable', LOST],
+  EPIPE: ['database_unavailable', LOST],
+  ETIMEDOUT: ['database_unavailable', UNREACHABLE],
+  EHOSTUNREACH: ['database_unavailable', UNREACHABLE],
+  ENETUNREACH: ['database_unavailable', UNREACHABLE],
+  EAI_AGAIN: ['database_unavailable', UNREACHABLE],
+  ENOSPC: ['storage_full', 'There is no room for files at present. Try again later.'],
 };
+
+/** Class 08 of PostgreSQL's codes: the connection. */
+const CONNECTION_EXCEPTION = /^08\w{3}$/;
+
+/** What node-postgres and its pool say of a connection that is gone, or does not come: errors without a code. */
+const LOST_CONNECTION =
+  /^(?:Connection terminated|Client (?:was closed|has encountered a connection error)|timeout exceeded when trying to connect|timeout expired|Query read timeout)/;
+
+/** The code and sentence for a fault of the database that passes; undefined where it is none. */
+function databaseProblem(sqlState: string, error: unknown): [code: string, detail: string] | undefined {
+  const known = DATABASE_PROBLEMS[sqlState];
+  if (known) return known;
+  const isLost =
+    CONNECTION_EXCEPTION.test(sqlState) || (error instanceof Error && LOST_CONNECTION.test(error.message));
+  return isLost ? ['database_unavailable', LOST] : undefined;
+}
 
 /** What is answered where this is thrown. What nobody has foreseen is written to the log, and tells nothing. */
 export function toProblem(error: unknown, logger: Logger): Problem {
@@ -116,7 +153,7 @@ export function toProblem(error: unknown, logger: Logger): Problem {
     return Problem.conflict('conflict', 'Somebody else made the same thing at the same moment.');
   if (sqlState === '23503')
     return new Problem(404, 'not_found', 'What this belongs to was deleted meanwhile.');
-  const database = DATABASE_PROBLEMS[sqlState];
+  const database = databaseProblem(sqlState, error);
   if (database) {
     logger.warn(error);
     return Problem.unavailable(...database);

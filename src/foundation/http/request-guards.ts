@@ -4,6 +4,20 @@ import { Problem } from './problem.js';
 /** Levels of arrays and objects in one JSON body. */
 const DEEPEST_JSON = 32;
 
+/** Bytes of a body that somebody may send who has shown no credential yet: passwords and tokens are short. */
+const LARGEST_PUBLIC_BODY = 64 * 1024;
+
+/**
+ * Lets routes below some paths take small bodies only: a body is read before anybody is asked who sends it.
+ *
+ * @param paths such as `/api/v1/auth`
+ */
+export function limitBodies(fastify: FastifyInstance, paths: readonly string[]): void {
+  fastify.addHook('onRoute', route => {
+    if (paths.some(path => route.url.startsWith(`${path}/`))) route.bodyLimit = LARGEST_PUBLIC_BODY;
+  });
+}
+
 /**
  * Refuses, before anything reads them, strings that PostgreSQL cannot store (NUL, lone surrogates) and JSON so deep
  * that walking it recursively would exhaust the stack.

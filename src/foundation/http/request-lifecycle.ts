@@ -1,5 +1,6 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { Problem } from './problem.js';
 import { sendProblem } from './problem.filter.js';
@@ -58,7 +59,7 @@ export function manageRequests(
     const timer = setTimeout(() => {
       // A stream goes on as long as somebody reads it.
       if (reply.raw.headersSent) {
-        reply.raw.setTimeout(options.timeout, () => reply.raw.destroy());
+        requireReader(reply.raw, options.timeout);
         return;
       }
       sendProblem(Problem.unavailable('timeout', 'The request took too long.'), request, reply);
@@ -99,6 +100,28 @@ export function manageRequests(
   };
 }
 
-/** Without the query, in which somebody may have put a secret, and without what looks like a token in the path. */
+/**
+ * Ends an answer that its client has stopped to take: nothing is said or taken for so long, or in as long not even what
+ * was written at once, which is 64 kB of a file. A few bytes now and then would hold it for ever.
+ *
+ * @param period milliseconds
+ */
+export function requireReader(answer: ServerResponse, period: number): void {
+  answer.setTimeout(period, () => answer.destroy());
+  const state = () => ({
+    waiting: answer.writableLength > 0,
+    taken: (answer.socket?.bytesWritten ?? 0) - (answer.socket?.writableLength ?? 0),
+  });
+  let before = state();
+  const timer = setInterval(() => {
+    const now = state();
+    if (before.waiting && now.waiting && now.taken === before.taken) answer.destroy();
+    before = now;
+  }, period);
+  timer.unref();
+  answer.once('close', () => clearInterval(timer));
+}
+
+/** Without the query, in which somebody may have put a secret, and without what may be a token in the path: ids are shorter. */
 const loggedPath = (url: string): string =>
-  (url.split('?', 1)[0] as string).replace(/(?<=\/)[\w-]{43}(?=\/|$)/g, '[hidden]');
+  (url.split('?', 1)[0] as string).replace(/(?<=\/)[^/]{40,}(?=\/|$)/g, '[hidden]');
