@@ -29,6 +29,7 @@ import { AuthenticationModule } from './entry/authentication/authentication.modu
 import { LiveRequestGuard } from './entry/authentication/live-request.guard.js';
 import { TenantGuard } from './entry/authentication/tenant.guard.js';
 import { HealthModule } from './entry/health/health.module.js';
+import { IsolationModule } from './entry/isolation/isolation.module.js';
 import { QueueBoardModule } from './entry/queue-board/queue-board.module.js';
 import { ApiTokensModule } from './features/api-tokens/api-tokens.module.js';
 import { AgentsModule } from './features/agents/agents.module.js';
@@ -147,6 +148,7 @@ export class AppModule {
         authentication,
         QueueBoardModule.forRoot(secrets, authentication),
         HealthModule,
+        IsolationModule,
       ],
       providers: [
         // In this order: who is it, how fast, which tenant, may they, how often; and do they still.

@@ -16,6 +16,7 @@ import { migrate } from './foundation/database/migrate.js';
 import { Problem } from './foundation/http/problem.js';
 import { EVAL_USAGE, evaluate } from './eval-command.js';
 import { INGEST_USAGE, ingest } from './ingest-command.js';
+import { VERIFY_USAGE, verifyIsolation } from './verify-command.js';
 
 export { UsageError } from './cli-command.js';
 
@@ -39,8 +40,8 @@ export const USAGE = `Usage: npm run cli -- <command>
     --admin-email EMAIL       its first owner, made or found [the platform's admin]
     --admin-username NAME
     --admin-name TEXT
-${INGEST_USAGE}${EVAL_USAGE}
-On the embedded database, stop the server first.
+${INGEST_USAGE}${EVAL_USAGE}${VERIFY_USAGE}
+On the embedded database, stop the server first; verify-isolation alone is for one that runs.
 `;
 
 /**
@@ -56,6 +57,7 @@ export function parseCommand(args: readonly string[]): Command {
   if (first === 'storage' && second === 'sweep') return sweepStorage(args.slice(2));
   if (first === 'ingest') return ingest(args.slice(1));
   if (first === 'eval') return evaluate(args.slice(1));
+  if (first === 'verify-isolation') return verifyIsolation(args.slice(1));
   if (first === 'tenant' && second === 'create') return createTenant(args.slice(2));
   throw new UsageError(first ? `There is no command "${args.join(' ')}".` : 'Which command?');
 }

@@ -24,20 +24,26 @@ export function serverOf(values: {
     if (typed !== undefined || file !== undefined) throw new UsageError('--token is for --url.');
     return null;
   }
+  if ((typed === undefined) === (file === undefined))
+    throw new UsageError('--url needs --token or --token-file.');
+  return { url: serverAddress(url), token: typed ?? fileText(file as string).trim() };
+}
+
+/** @returns without `/api/v1`. @throws UsageError */
+export function serverAddress(url: string): string {
   const address = URL.canParse(url) ? new URL(url) : null;
   if (!address || !/^https?:$/.test(address.protocol))
     throw new UsageError('--url is an http or https address.');
   if (address.username || address.search || address.hash)
     throw new UsageError('--url is the address of the server alone.');
-  if ((typed === undefined) === (file === undefined))
-    throw new UsageError('--url needs --token or --token-file.');
   const path = address.pathname.replace(/\/+$/, '').replace(/\/api\/v1$/, '');
-  return { url: `${address.origin}${path}`, token: typed ?? tokenIn(file as string) };
+  return `${address.origin}${path}`;
 }
 
-function tokenIn(path: string): string {
+/** @throws UsageError */
+export function fileText(path: string): string {
   try {
-    return readFileSync(path, 'utf8').trim();
+    return readFileSync(path, 'utf8');
   } catch (error) {
     throw new UsageError(`The file ${path} cannot be read: ${(error as Error).message}`);
   }

@@ -15,7 +15,9 @@ try {
   process.exit(code);
 } catch (error) {
   process.stderr.write(`${explain(error)}\n`);
-  process.exit(error instanceof UsageError ? 2 : 1);
+  // Of the command that gates others, 1 says that something did not hold.
+  const couldNotRun = error instanceof UsageError || process.argv[2] === 'verify-isolation';
+  process.exit(couldNotRun ? 2 : 1);
 }
 
 /** A sentence where somebody has to do something else, the whole error where we have to mend the code. */

@@ -1,6 +1,7 @@
 import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { SealedBox } from './sealed-box.js';
 import type { Secrets } from './secrets.js';
+import { SigningKey } from './signing-key.js';
 
 export const SECRETS = Symbol('SECRETS');
 
@@ -16,8 +17,9 @@ export class CryptoModule {
           provide: SealedBox,
           useValue: new SealedBox([secrets.encryptionKey, ...secrets.oldEncryptionKeys]),
         },
+        { provide: SigningKey, useValue: SigningKey.of(secrets.encryptionKey) },
       ],
-      exports: [SECRETS, SealedBox],
+      exports: [SECRETS, SealedBox, SigningKey],
     };
   }
 }

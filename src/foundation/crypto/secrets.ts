@@ -28,6 +28,18 @@ export function loadSecrets(env: Env): Secrets {
   };
 }
 
+/**
+ * The key that the installation seals with, and nothing made: a command beside a running server looks for that server's.
+ *
+ * @returns null where the settings name none, and the data folder holds none
+ * @throws SettingsError where a kept secret is damaged
+ */
+export function existingEncryptionKey(env: Env): string | null {
+  if (env.encryptionKey !== null) return env.encryptionKey;
+  const name = 'encryption-key';
+  return existsSync(join(env.dataDir, 'secrets', name)) ? generatedSecret(env.dataDir, name) : null;
+}
+
 function generatedSecret(dataDir: string, name: string): string {
   const folder = join(dataDir, 'secrets');
   mkdirSync(folder, { recursive: true, mode: 0o700 });

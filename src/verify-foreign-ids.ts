@@ -1,0 +1,216 @@
+import { randomUUID } from 'node:crypto';
+import type { Caller, Sent, VerifyAnswer } from './verify-api.js';
+import { type VerifyContext, type VerifyTest, outcomeOf, toldBy } from './verify-context.js';
+import type { TestRecord } from './verify-record.js';
+import { type ReadingRoute, bodyOf, pathOf } from './verify-routes.js';
+import { QUESTION } from './verify-tenants.js';
+
+type Ids = Readonly<Record<string, string>>;
+
+/** The same asked twice: for what is somebody else's, and for what nobody has. */
+interface Comparison {
+  caller: Caller;
+  route: ReadingRoute;
+  /** What of it is foreign. */
+  what: string;
+  foreign: { id: string; ids: Ids; sent?: Sent };
+  missing: { id: string; ids: Ids; sent?: Sent };
+  /** What both must be answered; null: whatever shows nothing. */
+  statuses: readonly number[] | null;
+}
+
+const nothing = (parameter: string): string =>
+  ['variable', 'role', 'tenant name'].includes(parameter)
+    ? `no-such-${randomUUID().slice(0, 8)}`
+    : randomUUID();
+
+/** Routes that are about a tenant, or about somebody's own things; what is the platform's belongs to no tenant. */
+const ofTenants = ({ routes }: VerifyContext) =>
+  routes.filter(({ permission, domain }) => permission !== null && domain !== 'platform');
+
+/** T1: somebody else's id is answered like one that does not exist. */
+export const foreignIds: VerifyTest = async (context, record) => {
+  const comparisons = [
+    ...(await acrossTenants(context, record)),
+    ...inBodies(context),
+    ...inQueries(context),
+    ...(await withinTenant(context)),
+  ];
+  await record.each(comparisons, comparison => compare(context, comparison, record));
+  await ownLists(context, record);
+};
+
+async function acrossTenants(context: VerifyContext, record: TestRecord): Promise<Comparison[]> {
+  const { world } = context;
+  const { owner, viewer } = world.people.b;
+  const everybody = [owner.caller, viewer.caller, await context.tokenOfB(null), world.people.stranger.caller];
+  return ofTenants(context).flatMap(route =>
+    route.parameters.flatMap(parameter => {
+      const own = world.a.ids[parameter];
+      if (own === undefined) {
+        record.leftOut.add(
+          `Of the parameter {${parameter}} no foreign one was asked for: to make one would reach people outside, or there is none here.`,
+        );
+        return [];
+      }
+      const names = parameter === 'tenant' ? [own, world.a.name] : [own];
+      return names.flatMap((id): Comparison[] => {
+        const other = nothing(id === world.a.name ? 'tenant name' : parameter);
+        const base = parameter === 'tenant' ? world.a.ids : world.b.ids;
+        return everybody.map(caller => ({
+          caller,
+          route,
+          what: parameter,
+          foreign: { id, ids: { ...base, [parameter]: id } },
+          missing: { id: other, ids: { ...base, [parameter]: other } },
+          statuses: caller === owner.caller ? [404] : [401, 403, 404],
+        }));
+      });
+    }),
+  );
+}
+
+/** What may stand in the body of a question beside it. */
+function inBodies(context: VerifyContext): Comparison[] {
+  const { world } = context;
+  const kinds: Array<
+    [what: string, id: string | undefined, fields: (id: string) => Record<string, unknown>]
+  > = [
+    ['filter.document_ids', world.a.ids['document'], id => ({ filter: { document_ids: [id] } })],
+    ['session_id', world.a.ids['chat'], id => ({ session_id: id })],
+    ['kbs', world.a.ids['kb'], id => ({ kbs: [id] })],
+  ];
+  const asking = ofTenants(context).filter(
+    ({ question, parameters }) => question && parameters.includes('tenant'),
+  );
+  return asking.flatMap(route =>
+    kinds.flatMap(([what, id, fields]): Comparison[] => {
+      if (id === undefined) return [];
+      const sent = (asked: string) => ({ body: bodyOf(route, QUESTION, fields(asked)) });
+      const other = randomUUID();
+      return [
+        {
+          caller: world.people.b.owner.caller,
+          route,
+          what,
+          foreign: { id, ids: world.b.ids, sent: sent(id) },
+          missing: { id: other, ids: world.b.ids, sent: sent(other) },
+          statuses: null,
+        },
+      ];
+    }),
+  );
+}
+
+/** What lists may be narrowed by. */
+function inQueries(context: VerifyContext): Comparison[] {
+  const { world } = context;
+  const { ids } = world.a;
+  const known = (name: string) => ids[name.replace(/_id$/, '')] ?? ids[name] ?? world.userId('owner-of-a');
+  // Each export is an entry of the audit, and so of the next export.
+  const lists = ofTenants(context).filter(({ path }) => !path.endsWith('/export'));
+  return lists.flatMap(route =>
+    route.idQueries.map((name): Comparison => {
+      const [id, other] = [known(name), randomUUID()];
+      return {
+        caller: world.people.b.owner.caller,
+        route,
+        what: `?${name}`,
+        foreign: { id, ids: world.b.ids, sent: { query: { [name]: id } } },
+        missing: { id: other, ids: world.b.ids, sent: { query: { [name]: other } } },
+        statuses: null,
+      };
+    }),
+  );
+}
+
+/** What is closed to a member of the same tenant. */
+async function withinTenant(context: VerifyContext): Promise<Comparison[]> {
+  const { world } = context;
+  const { owner, viewer } = world.people.a;
+  const restricted = world.documents.find(({ name }) => name === 'restricted');
+  const path = `/tenants/${world.a.id}/kbs/${restricted?.kb}/graph/entities`;
+  const { body } = await owner.caller.get(path, { search: restricted?.entity ?? '' });
+  const closed: Record<string, string | undefined> = {
+    kb: world.closedKb,
+    document: restricted?.id,
+    chat: world.a.ids['chat'],
+    job: restricted?.id,
+    entity: (body['items'] as Array<{ id: string }> | undefined)?.[0]?.id,
+  };
+  return ofTenants(context).flatMap(route =>
+    Object.entries(closed).flatMap(([parameter, id]): Comparison[] => {
+      if (id === undefined || !route.parameters.includes(parameter)) return [];
+      const other = randomUUID();
+      return [
+        {
+          caller: viewer.caller,
+          route,
+          what: `${parameter} that is closed to this member`,
+          foreign: { id, ids: { ...world.a.ids, [parameter]: id } },
+          missing: { id: other, ids: { ...world.a.ids, [parameter]: other } },
+          statuses: [403, 404],
+        },
+      ];
+    }),
+  );
+}
+
+async function compare(
+  context: VerifyContext,
+  { caller, route, what, foreign, missing, statuses }: Comparison,
+  record: TestRecord,
+): Promise<void> {
+  const ask = ({ ids, sent }: Comparison['foreign']) => askRoute(context, caller, route, ids, sent);
+  const [theirs, nobodys] = [await ask(foreign), await ask(missing)];
+  const same = toldBy(theirs, foreign.id) === toldBy(nobodys, missing.id);
+  const refused = statuses === null || statuses.includes(theirs.status);
+  record.check(same && refused, () => ({
+    where: route.key,
+    who: `${caller.name}, foreign ${what}`,
+    expected: refused ? `the answer for what does not exist: ${outcomeOf(nobodys)}` : '404',
+    got: same ? outcomeOf(theirs) : `another answer: ${outcomeOf(theirs)}`,
+  }));
+}
+
+/** What one's own tenant shows has nothing of another in it. */
+async function ownLists(context: VerifyContext, record: TestRecord): Promise<void> {
+  const { world } = context;
+  const { owner, viewer } = world.people.b;
+  const everybody = [owner.caller, viewer.caller, await context.tokenOfB(null)];
+  const asked = ofTenants(context).flatMap(route => everybody.map(caller => ({ route, caller })));
+  await record.each(asked, async ({ route, caller }) => {
+    const answer = await askRoute(context, caller, route, world.b.ids);
+    const found = secretsIn(context, answer);
+    record.check(found.length === 0, () => ({
+      where: route.key,
+      who: `${caller.name}, in the own tenant`,
+      expected: 'nothing of the other tenant',
+      got: `of the other tenant: ${found.join(', ')}`,
+    }));
+  });
+}
+
+/** What of A an answer tells, in words; but for what was asked for: a problem repeats the address. */
+export function secretsIn({ world }: VerifyContext, answer: VerifyAnswer): string[] {
+  const told = toldBy(answer);
+  const found = [...world.secrets].filter(([secret]) => told.includes(secret)).map(([, what]) => what);
+  return [...new Set(found)];
+}
+
+/** Routes whose path names no tenant get it in the header. */
+export function askRoute(
+  { world }: VerifyContext,
+  caller: Caller,
+  route: ReadingRoute,
+  ids: Ids,
+  sent: Sent = {},
+): Promise<VerifyAnswer> {
+  const tenant = ids['tenant'] ?? world.b.id;
+  const inHeader = !route.parameters.includes('tenant') && route.domain !== 'platform';
+  return caller.send(route.method, pathOf(route, ids), {
+    body: bodyOf(route, QUESTION),
+    ...sent,
+    headers: { ...(inHeader && { 'x-tenant-id': tenant }), ...sent.headers },
+  });
+}
