@@ -358,12 +358,18 @@ describe('whoever starts an evaluation', () => {
     expect(everything).toMatchObject({ variants: [variant], settings: { document_count: 4 } });
   });
 
-  it('is asked again for their rights all the while', async () => {
+  it.each([
+    ['leave the tenant', (path: string) => expectStatus(204, owner.client.delete(path))],
+    [
+      'may only ask from then on',
+      (path: string) => expectStatus(200, owner.client.patch(path, { role: 'viewer' })),
+    ],
+  ])('is asked again for their rights all the while, and stopped where they %s', async (_, change) => {
     const editor = await app.createMember('acme', 'editor');
     model.latency = 40;
     const { id } = await start({ questions: many(200) }, editor.client);
     await untilBegun(id);
-    await expectStatus(204, owner.client.delete(`/tenants/acme/members/${editor.id}`));
+    await change(`/tenants/acme/members/${editor.id}`);
     const ended = await untilEnded(id);
     expect(ended.status).toBe('failed');
     expect(['forbidden', 'not_found', 'starter_gone']).toContain(ended.error.code);

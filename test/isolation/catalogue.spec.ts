@@ -8,6 +8,7 @@ import { type DatabaseAccess, openDatabase } from '../../src/foundation/database
 import { DEFAULT_LOGIN_ROLE, PLATFORM_ROLE, TENANT_ROLE } from '../../src/foundation/database/roles.js';
 import { type Tx, runTransaction } from '../../src/foundation/database/transaction.js';
 import { SERVER, TEST_SECRET, type TestDatabase, createTestDatabase } from '../setup/database.js';
+import { tried } from '../setup/isolation-cases.js';
 import { asSuperuser } from '../setup/superuser.js';
 import { A, B, idOf, seed } from '../setup/tenant-rows.js';
 
@@ -44,257 +45,274 @@ async function close(): Promise<void> {
   await access.close();
 }
 
-describe('the check at the start', () => {
-  it('passes on a migrated database', async () => {
-    await expect(checkCatalogue(dataSource)).resolves.toBeUndefined();
-  });
+describe('T5 the catalogue', () => {
+  describe('the check at the start', () => {
+    it('passes on a migrated database', async () => {
+      await expect(checkCatalogue(dataSource)).resolves.toBeUndefined();
+      tried();
+    });
 
-  const policy = (condition: string) => `TO ${TENANT_ROLE} USING (${condition}) WITH CHECK (${condition})`;
-  const own = `tenant_id = (SELECT nullif(current_setting('app.tenant_id', true), '')::uuid)`;
-  it.each([
-    ['a policy is gone', 'DROP POLICY tenant_isolation ON chunks', /chunks has no policy/],
-    [
-      'row-level security is off',
-      'ALTER TABLE documents DISABLE ROW LEVEL SECURITY',
-      /documents .* switched off/,
-    ],
-    [
-      'it does not bind the owner',
-      'ALTER TABLE documents NO FORCE ROW LEVEL SECURITY',
-      /documents does not force/,
-    ],
-    [
-      'another policy opens a table',
-      `CREATE POLICY open ON kb_terms ${policy('true')}`,
-      /open of the table kb_terms/,
-    ],
-    ['… to everybody', 'CREATE POLICY open ON kb_terms USING (true)', /open of the table kb_terms/],
-    [
-      '… for reading',
-      `CREATE POLICY open ON kb_terms FOR SELECT TO ${TENANT_ROLE} USING (true)`,
-      /open of the table kb_terms/,
-    ],
-    [
-      '… by an OR',
-      `CREATE POLICY open ON kb_terms ${policy(`${own} OR term = 1`)}`,
-      /open of the table kb_terms/,
-    ],
-    ['… by a NOT', `CREATE POLICY open ON kb_terms ${policy(`NOT (${own})`)}`, /open of the table kb_terms/],
-    [
-      'a policy lets foreign rows in',
-      `DROP POLICY tenant_isolation ON members;
+    const policy = (condition: string) => `TO ${TENANT_ROLE} USING (${condition}) WITH CHECK (${condition})`;
+    const own = `tenant_id = (SELECT nullif(current_setting('app.tenant_id', true), '')::uuid)`;
+    it.each([
+      ['a policy is gone', 'DROP POLICY tenant_isolation ON chunks', /chunks has no policy/],
+      [
+        'row-level security is off',
+        'ALTER TABLE documents DISABLE ROW LEVEL SECURITY',
+        /documents .* switched off/,
+      ],
+      [
+        'it does not bind the owner',
+        'ALTER TABLE documents NO FORCE ROW LEVEL SECURITY',
+        /documents does not force/,
+      ],
+      [
+        'another policy opens a table',
+        `CREATE POLICY open ON kb_terms ${policy('true')}`,
+        /open of the table kb_terms/,
+      ],
+      ['… to everybody', 'CREATE POLICY open ON kb_terms USING (true)', /open of the table kb_terms/],
+      [
+        '… for reading',
+        `CREATE POLICY open ON kb_terms FOR SELECT TO ${TENANT_ROLE} USING (true)`,
+        /open of the table kb_terms/,
+      ],
+      [
+        '… by an OR',
+        `CREATE POLICY open ON kb_terms ${policy(`${own} OR term = 1`)}`,
+        /open of the table kb_terms/,
+      ],
+      [
+        '… by a NOT',
+        `CREATE POLICY open ON kb_terms ${policy(`NOT (${own})`)}`,
+        /open of the table kb_terms/,
+      ],
+      [
+        'a policy lets foreign rows in',
+        `DROP POLICY tenant_isolation ON members;
        CREATE POLICY tenant_isolation ON members TO ${TENANT_ROLE} USING (${own}) WITH CHECK (true)`,
-      /tenant_isolation of the table members/,
-    ],
-    [
-      'members are not kept to what is granted to them',
-      'DROP POLICY granted_access ON chunk_vectors',
-      /chunk_vectors has no restrictive policy/,
-    ],
-    [
-      '… or only when they read',
-      `ALTER POLICY granted_access ON documents USING (true)`,
-      /documents has no restrictive policy/,
-    ],
-    [
-      '… of evaluations',
-      'DROP POLICY granted_access ON evaluations',
-      /evaluations has no restrictive policy/,
-    ],
-    [
-      'what an evaluation asked is shown to others',
-      'DROP POLICY own_evaluations ON evaluation_questions',
-      /evaluation_questions has no restrictive policy/,
-    ],
-    [
-      '… or what it found',
-      'ALTER POLICY own_evaluations ON evaluation_results USING (true)',
-      /evaluation_results has no restrictive policy/,
-    ],
-    [
-      'tokens are not kept to their knowledge bases',
-      'DROP POLICY token_kbs ON chunk_vectors',
-      /chunk_vectors has no restrictive policy/,
-    ],
-    [
-      '… nor to their evaluations',
-      'DROP POLICY token_kbs ON evaluations',
-      /evaluations has no restrictive policy/,
-    ],
-    [
-      'a new table has none',
-      'CREATE TABLE notes (tenant_id uuid); GRANT ALL ON notes TO enclave_tenant',
-      /notes .* switched off/,
-    ],
-    [
-      'the running role owns a table',
-      `ALTER TABLE kb_terms OWNER TO ${DEFAULT_LOGIN_ROLE}`,
-      /kb_terms is owned by the role/,
-    ],
-    [
-      'one of its roles does',
-      `ALTER TABLE kb_terms OWNER TO ${TENANT_ROLE}`,
-      /kb_terms is owned by the role/,
-    ],
-  ])('refuses where %s', async (_, statements, message) => {
-    const restore = await catalogueOf();
-    await superuser(statements);
-    try {
-      const failure = await checkCatalogue(dataSource).catch((error: unknown) => error);
-      expect(failure).toBeInstanceOf(IsolationError);
-      expect((failure as Error).message).toMatch(message);
-    } finally {
-      await superuser(...restore);
-    }
-    await expect(checkCatalogue(dataSource)).resolves.toBeUndefined();
-  });
+        /tenant_isolation of the table members/,
+      ],
+      [
+        'members are not kept to what is granted to them',
+        'DROP POLICY granted_access ON chunk_vectors',
+        /chunk_vectors has no restrictive policy/,
+      ],
+      [
+        '… or only when they read',
+        `ALTER POLICY granted_access ON documents USING (true)`,
+        /documents has no restrictive policy/,
+      ],
+      [
+        '… of evaluations',
+        'DROP POLICY granted_access ON evaluations',
+        /evaluations has no restrictive policy/,
+      ],
+      [
+        'what an evaluation asked is shown to others',
+        'DROP POLICY own_evaluations ON evaluation_questions',
+        /evaluation_questions has no restrictive policy/,
+      ],
+      [
+        '… or what it found',
+        'ALTER POLICY own_evaluations ON evaluation_results USING (true)',
+        /evaluation_results has no restrictive policy/,
+      ],
+      [
+        'tokens are not kept to their knowledge bases',
+        'DROP POLICY token_kbs ON chunk_vectors',
+        /chunk_vectors has no restrictive policy/,
+      ],
+      [
+        '… nor to their evaluations',
+        'DROP POLICY token_kbs ON evaluations',
+        /evaluations has no restrictive policy/,
+      ],
+      [
+        'a new table has none',
+        'CREATE TABLE notes (tenant_id uuid); GRANT ALL ON notes TO enclave_tenant',
+        /notes .* switched off/,
+      ],
+      [
+        'the running role owns a table',
+        `ALTER TABLE kb_terms OWNER TO ${DEFAULT_LOGIN_ROLE}`,
+        /kb_terms is owned by the role/,
+      ],
+      [
+        'one of its roles does',
+        `ALTER TABLE kb_terms OWNER TO ${TENANT_ROLE}`,
+        /kb_terms is owned by the role/,
+      ],
+    ])('refuses where %s', async (_, statements, message) => {
+      const restore = await catalogueOf();
+      await superuser(statements);
+      try {
+        const failure = await checkCatalogue(dataSource).catch((error: unknown) => error);
+        expect(failure).toBeInstanceOf(IsolationError);
+        expect((failure as Error).message).toMatch(message);
+        tried();
+      } finally {
+        await superuser(...restore);
+      }
+      await expect(checkCatalogue(dataSource)).resolves.toBeUndefined();
+    });
 
-  /** Roles belong to the whole server, on which other tests run: this one is nobody else's. */
-  const probe = `enclave_probe_${process.pid}`;
+    /** Roles belong to the whole server, on which other tests run: this one is nobody else's. */
+    const probe = `enclave_probe_${process.pid}`;
 
-  it.each([
-    ['bypasses row-level security', 'BYPASSRLS', `${probe} has BYPASSRLS`],
-    ['is a superuser', 'SUPERUSER', `${probe} is a superuser`],
-  ])('refuses a running role that %s', async (_, attribute, message) => {
-    await superuser(
-      `CREATE ROLE ${probe} LOGIN PASSWORD 'probe' ${attribute}; GRANT ${TENANT_ROLE} TO ${probe}`,
-    );
-    try {
-      await expect(asLogin(probe, checkCatalogue)).rejects.toThrow(message);
-    } finally {
-      await superuser(`DROP OWNED BY ${probe}; DROP ROLE ${probe}`);
-    }
-  });
+    it.each([
+      ['bypasses row-level security', 'BYPASSRLS', `${probe} has BYPASSRLS`],
+      ['is a superuser', 'SUPERUSER', `${probe} is a superuser`],
+    ])('refuses a running role that %s', async (_, attribute, message) => {
+      await superuser(
+        `CREATE ROLE ${probe} LOGIN PASSWORD 'probe' ${attribute}; GRANT ${TENANT_ROLE} TO ${probe}`,
+      );
+      try {
+        await expect(asLogin(probe, checkCatalogue)).rejects.toThrow(message);
+        tried();
+      } finally {
+        await superuser(`DROP OWNED BY ${probe}; DROP ROLE ${probe}`);
+      }
+    });
 
-  it('refuses a running role that may become one that bypasses it', async () => {
-    await superuser(
-      `CREATE ROLE ${probe} LOGIN PASSWORD 'probe' NOINHERIT; CREATE ROLE ${probe}_strong BYPASSRLS;
+    it('refuses a running role that may become one that bypasses it', async () => {
+      await superuser(
+        `CREATE ROLE ${probe} LOGIN PASSWORD 'probe' NOINHERIT; CREATE ROLE ${probe}_strong BYPASSRLS;
        GRANT ${TENANT_ROLE}, ${probe}_strong TO ${probe}`,
-    );
-    try {
-      await expect(asLogin(probe, checkCatalogue)).rejects.toThrow(`${probe}_strong has BYPASSRLS`);
-    } finally {
-      await superuser(`DROP ROLE ${probe}; DROP ROLE ${probe}_strong`);
-    }
-  });
-});
-
-describe('a start', () => {
-  const start = async () => {
-    const application = await startApplication(env, { http: false, jobs: false });
-    await application.close();
-  };
-  const changed = async (statement: string, work: () => Promise<void>, undo: string[]) => {
-    await superuser(statement);
-    await close();
-    try {
-      await work();
-    } finally {
-      await open();
-      await superuser(...undo);
-    }
-  };
-
-  it('is refused without a table’s policy', async () => {
-    const undo = await catalogueOf();
-    await changed(
-      'DROP POLICY tenant_isolation ON chunk_vectors',
-      () => expect(start()).rejects.toThrow(/table chunk_vectors/),
-      undo,
-    );
-  });
-
-  it.skipIf(SERVER)('is refused while the role of tenants has BYPASSRLS', async () => {
-    await changed(
-      `ALTER ROLE ${TENANT_ROLE} BYPASSRLS`,
-      () => expect(start()).rejects.toThrow(`The role ${TENANT_ROLE} has BYPASSRLS`),
-      [`ALTER ROLE ${TENANT_ROLE} NOBYPASSRLS`],
-    );
-  });
-});
-
-describe('every table with a tenant', () => {
-  it('is seeded by this test', async () => {
-    for (const table of await tenantTables()) {
-      const rows = await superuser(
-        `SELECT ${table.column}::text AS tenant FROM ${table.name} WHERE ${table.column} IN ('${A}', '${B}')`,
       );
-      expect(new Set(rows.map(row => row['tenant'])), table.name).toEqual(new Set([A, B]));
-    }
-  });
-
-  it('shows no row without a context, and none to a tenant that does not exist', async () => {
-    for (const tenant of [null, '', '0199cccc-0000-7000-8000-000000000001']) {
-      for (const { name } of await tenantTables()) {
-        expect(await asTenant(tenant, tx => tx.query(`SELECT * FROM ${name}`)), name).toEqual([]);
+      try {
+        await expect(asLogin(probe, checkCatalogue)).rejects.toThrow(`${probe}_strong has BYPASSRLS`);
+        tried();
+      } finally {
+        await superuser(`DROP ROLE ${probe}; DROP ROLE ${probe}_strong`);
       }
-    }
+    });
   });
 
-  it('shows a tenant its own rows alone', async () => {
-    for (const { name, column } of await tenantTables()) {
-      const rows = await asTenant(
-        A,
-        tx => tx.query(`SELECT ${column} AS tenant FROM ${name}`),
-        accessTo(name),
+  describe('a start', () => {
+    const start = async () => {
+      const application = await startApplication(env, { http: false, jobs: false });
+      await application.close();
+    };
+    const changed = async (statement: string, work: () => Promise<void>, undo: string[]) => {
+      await superuser(statement);
+      await close();
+      try {
+        await work();
+        tried();
+      } finally {
+        await open();
+        await superuser(...undo);
+      }
+    };
+
+    it('is refused without a table’s policy', async () => {
+      const undo = await catalogueOf();
+      await changed(
+        'DROP POLICY tenant_isolation ON chunk_vectors',
+        () => expect(start()).rejects.toThrow(/table chunk_vectors/),
+        undo,
       );
-      expect(new Set(rows.map(row => row['tenant'])), name).toEqual(new Set([A]));
-    }
+    });
+
+    it.skipIf(SERVER)('is refused while the role of tenants has BYPASSRLS', async () => {
+      await changed(
+        `ALTER ROLE ${TENANT_ROLE} BYPASSRLS`,
+        () => expect(start()).rejects.toThrow(`The role ${TENANT_ROLE} has BYPASSRLS`),
+        [`ALTER ROLE ${TENANT_ROLE} NOBYPASSRLS`],
+      );
+    });
   });
 
-  it('keeps what is half ingested, and what users have said, from whoever is nobody in the tenant', async () => {
-    for (const name of FOR_THE_SYSTEM) {
-      expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`)), name).toEqual([]);
-      expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`), 'all'), name).toHaveLength(1);
-    }
-  });
-
-  it('takes no row of another tenant, new or changed', async () => {
-    for (const { name, writable } of await tenantTables()) {
-      const columns = writable.join(', ');
-      // The tenant's own row, with the other tenant's id wherever its own stands.
-      const foreign = `SELECT ${columns} FROM jsonb_populate_record(null::${name}, replace(to_jsonb(t)::text, '${A}', '${B}')::jsonb)`;
-      const refused = (statement: string) =>
-        expect(
-          asTenant(A, tx => tx.query(statement), accessTo(name)),
-          statement,
-        ).rejects.toThrow(
-          // Where a tenant has no such privilege at all, it does not come that far.
-          ['tenants', 'tenant_counters', ...APPEND_ONLY, ...READ_ONLY].includes(name)
-            ? /row-level security|permission denied/
-            : /row-level security/,
+  describe('every table with a tenant', () => {
+    it('is seeded by this test', async () => {
+      for (const table of await tenantTables()) {
+        const rows = await superuser(
+          `SELECT ${table.column}::text AS tenant FROM ${table.name} WHERE ${table.column} IN ('${A}', '${B}')`,
         );
-      await refused(`INSERT INTO ${name} (${columns}) SELECT f.* FROM ${name} t, LATERAL (${foreign}) f`);
-      await refused(`UPDATE ${name} t SET (${columns}) = (${foreign})`);
-    }
-  });
+        expect(new Set(rows.map(row => row['tenant'])), table.name).toEqual(new Set([A, B]));
+        tried();
+      }
+    });
 
-  it('keeps the rows of another tenant from being changed or deleted', async () => {
-    for (const { name, column, updatable, deletable } of await tenantTables()) {
-      const before = await superuser(
-        `SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`,
-      );
-      if (updatable) {
-        const changed = await asTenant(
+    it('shows no row without a context, and none to a tenant that does not exist', async () => {
+      for (const tenant of [null, '', '0199cccc-0000-7000-8000-000000000001']) {
+        for (const { name } of await tenantTables()) {
+          expect(await asTenant(tenant, tx => tx.query(`SELECT * FROM ${name}`)), name).toEqual([]);
+          tried();
+        }
+      }
+    });
+
+    it('shows a tenant its own rows alone', async () => {
+      for (const { name, column } of await tenantTables()) {
+        const rows = await asTenant(
           A,
-          tx => tx.query(`UPDATE ${name} SET ${updatable[0]} = ${updatable[0]} WHERE ${column} = '${B}'`),
-          'all',
+          tx => tx.query(`SELECT ${column} AS tenant FROM ${name}`),
+          accessTo(name),
         );
-        expect(changed[1], name).toBe(0);
+        expect(new Set(rows.map(row => row['tenant'])), name).toEqual(new Set([A]));
+        tried();
       }
-      expect(updatable === null, name).toBe([...APPEND_ONLY, ...READ_ONLY].includes(name));
-      if (deletable) await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`), 'all');
-      expect(deletable, name).toBe(![...KEPT, ...APPEND_ONLY, ...READ_ONLY].includes(name));
-      expect(
-        await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`),
-        name,
-      ).toEqual(before);
-    }
-  });
+    });
 
-  it('refers to other tables of tenants by the tenant too', async () => {
-    // Foreign keys are checked past row-level security.
-    const keys = await superuser(`
+    it('keeps what is half ingested, and what users have said, from whoever is nobody in the tenant', async () => {
+      for (const name of FOR_THE_SYSTEM) {
+        expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`)), name).toEqual([]);
+        expect(await asTenant(A, tx => tx.query(`SELECT * FROM ${name}`), 'all'), name).toHaveLength(1);
+        tried(2);
+      }
+    });
+
+    it('takes no row of another tenant, new or changed', async () => {
+      for (const { name, writable } of await tenantTables()) {
+        const columns = writable.join(', ');
+        // The tenant's own row, with the other tenant's id wherever its own stands.
+        const foreign = `SELECT ${columns} FROM jsonb_populate_record(null::${name}, replace(to_jsonb(t)::text, '${A}', '${B}')::jsonb)`;
+        const refused = (statement: string) =>
+          expect(
+            asTenant(A, tx => tx.query(statement), accessTo(name)),
+            statement,
+          ).rejects.toThrow(
+            // Where a tenant has no such privilege at all, it does not come that far.
+            ['tenants', 'tenant_counters', ...APPEND_ONLY, ...READ_ONLY].includes(name)
+              ? /row-level security|permission denied/
+              : /row-level security/,
+          );
+        await refused(`INSERT INTO ${name} (${columns}) SELECT f.* FROM ${name} t, LATERAL (${foreign}) f`);
+        await refused(`UPDATE ${name} t SET (${columns}) = (${foreign})`);
+        tried(2);
+      }
+    });
+
+    it('keeps the rows of another tenant from being changed or deleted', async () => {
+      for (const { name, column, updatable, deletable } of await tenantTables()) {
+        const before = await superuser(
+          `SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`,
+        );
+        if (updatable) {
+          const changed = await asTenant(
+            A,
+            tx => tx.query(`UPDATE ${name} SET ${updatable[0]} = ${updatable[0]} WHERE ${column} = '${B}'`),
+            'all',
+          );
+          expect(changed[1], name).toBe(0);
+        }
+        expect(updatable === null, name).toBe([...APPEND_ONLY, ...READ_ONLY].includes(name));
+        if (deletable)
+          await asTenant(A, tx => tx.query(`DELETE FROM ${name} WHERE ${column} = '${B}'`), 'all');
+        expect(deletable, name).toBe(![...KEPT, ...APPEND_ONLY, ...READ_ONLY].includes(name));
+        expect(
+          await superuser(`SELECT t::text AS row FROM ${name} t WHERE ${column} = '${B}' ORDER BY 1`),
+          name,
+        ).toEqual(before);
+        tried(2);
+      }
+    });
+
+    it('refers to other tables of tenants by the tenant too', async () => {
+      // Foreign keys are checked past row-level security.
+      const keys = await superuser(`
       SELECT c.conrelid::regclass || ' -> ' || c.confrelid::regclass AS name
       FROM pg_constraint c
       WHERE c.contype = 'f' AND c.connamespace = 'public'::regnamespace AND c.confrelid <> 'tenants'::regclass
@@ -303,242 +321,258 @@ describe('every table with a tenant', () => {
           SELECT FROM unnest(c.conkey, c.confkey) AS k(own, other)
           JOIN pg_attribute o ON o.attrelid = c.conrelid AND o.attnum = k.own AND o.attname = 'tenant_id'
           JOIN pg_attribute p ON p.attrelid = c.confrelid AND p.attnum = k.other AND p.attname = 'tenant_id')`);
-    expect(keys).toEqual([]);
+      expect(keys).toEqual([]);
+      tried();
+    });
+
+    it('refuses a reference into another tenant', async () => {
+      const into = async (statement: string) => {
+        const done = asTenant(A, tx => tx.query(statement), 'all');
+        await expect(done, statement).rejects.toThrow(/foreign key/);
+        tried();
+      };
+      await into(`UPDATE documents SET kb_id = '${idOf(B, 'kb')}', content_sha256 = 'y'`);
+      await into(`UPDATE chunks SET document_id = '${idOf(B, 'document')}', ordinal = ordinal + 2`);
+      await into(`UPDATE chunk_vectors SET chunk_id = '${idOf(B, 'unused')}'`);
+      await into(`UPDATE document_versions SET document_id = '${idOf(B, 'document')}', version = 2`);
+      await into(`UPDATE ingestions SET kb_id = '${idOf(B, 'kb')}'`);
+      await into(`UPDATE staged_chunks SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
+      await into(`UPDATE staged_vectors SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
+      await into(`UPDATE kb_terms SET kb_id = '${idOf(B, 'kb')}', term = 2`);
+      await into(`UPDATE group_members SET group_id = '${idOf(B, 'group')}'`);
+      await into(`UPDATE group_members SET user_id = '${idOf(B, 'user')}'`);
+      await into(`UPDATE kb_grants SET kb_id = '${idOf(B, 'kb')}'`);
+      await into(`UPDATE kb_grants SET group_id = '${idOf(B, 'group')}'`);
+      await into(`UPDATE document_readers SET document_id = '${idOf(B, 'document')}'`);
+      await into(`UPDATE document_readers SET user_id = '${idOf(B, 'user')}'`);
+      await into(`UPDATE model_defaults SET model_id = '${idOf(B, 'model')}'`);
+      await into(`UPDATE large_indexes SET kb_id = '${idOf(B, 'kb')}'`);
+      await into(`UPDATE agents SET kb_id = '${idOf(B, 'kb')}', slug = 'other'`);
+      await into(`UPDATE chat_sessions SET agent_id = '${idOf(B, 'agent')}'`);
+      await into(`UPDATE evaluations SET kb_id = '${idOf(B, 'kb')}'`);
+      await into(`UPDATE graph_entities SET kb_id = '${idOf(B, 'kb')}', key = 'other ' || key`);
+      const [mine, theirs] = [idOf(A, 'entity'), idOf(B, 'entity')];
+      await into(`UPDATE graph_entity_mentions SET entity_id = '${theirs}' WHERE entity_id = '${mine}'`);
+      await into(`UPDATE graph_entity_mentions SET chunk_id = '${idOf(B, 'unused')}'`);
+      await into(`UPDATE graph_relations SET target_id = '${idOf(B, 'entity')}'`);
+      await into(`UPDATE graph_relation_mentions SET relation_id = '${idOf(B, 'relation')}'`);
+      await into(`UPDATE graph_relation_mentions SET chunk_id = '${idOf(B, 'unused')}'`);
+      await into(`UPDATE staged_extractions SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
+      await into(`UPDATE staged_entities SET document_id = '${idOf(B, 'document')}', key = 'other'`);
+    });
   });
 
-  it('refuses a reference into another tenant', async () => {
-    const into = (statement: string) =>
-      expect(
-        asTenant(A, tx => tx.query(statement), 'all'),
-        statement,
-      ).rejects.toThrow(/foreign key/);
-    await into(`UPDATE documents SET kb_id = '${idOf(B, 'kb')}', content_sha256 = 'y'`);
-    await into(`UPDATE chunks SET document_id = '${idOf(B, 'document')}', ordinal = ordinal + 2`);
-    await into(`UPDATE chunk_vectors SET chunk_id = '${idOf(B, 'unused')}'`);
-    await into(`UPDATE document_versions SET document_id = '${idOf(B, 'document')}', version = 2`);
-    await into(`UPDATE ingestions SET kb_id = '${idOf(B, 'kb')}'`);
-    await into(`UPDATE staged_chunks SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
-    await into(`UPDATE staged_vectors SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
-    await into(`UPDATE kb_terms SET kb_id = '${idOf(B, 'kb')}', term = 2`);
-    await into(`UPDATE group_members SET group_id = '${idOf(B, 'group')}'`);
-    await into(`UPDATE group_members SET user_id = '${idOf(B, 'user')}'`);
-    await into(`UPDATE kb_grants SET kb_id = '${idOf(B, 'kb')}'`);
-    await into(`UPDATE kb_grants SET group_id = '${idOf(B, 'group')}'`);
-    await into(`UPDATE document_readers SET document_id = '${idOf(B, 'document')}'`);
-    await into(`UPDATE document_readers SET user_id = '${idOf(B, 'user')}'`);
-    await into(`UPDATE model_defaults SET model_id = '${idOf(B, 'model')}'`);
-    await into(`UPDATE large_indexes SET kb_id = '${idOf(B, 'kb')}'`);
-    await into(`UPDATE agents SET kb_id = '${idOf(B, 'kb')}', slug = 'other'`);
-    await into(`UPDATE chat_sessions SET agent_id = '${idOf(B, 'agent')}'`);
-    await into(`UPDATE evaluations SET kb_id = '${idOf(B, 'kb')}'`);
-    await into(`UPDATE graph_entities SET kb_id = '${idOf(B, 'kb')}', key = 'other ' || key`);
-    const [mine, theirs] = [idOf(A, 'entity'), idOf(B, 'entity')];
-    await into(`UPDATE graph_entity_mentions SET entity_id = '${theirs}' WHERE entity_id = '${mine}'`);
-    await into(`UPDATE graph_entity_mentions SET chunk_id = '${idOf(B, 'unused')}'`);
-    await into(`UPDATE graph_relations SET target_id = '${idOf(B, 'entity')}'`);
-    await into(`UPDATE graph_relation_mentions SET relation_id = '${idOf(B, 'relation')}'`);
-    await into(`UPDATE graph_relation_mentions SET chunk_id = '${idOf(B, 'unused')}'`);
-    await into(`UPDATE staged_extractions SET document_id = '${idOf(B, 'document')}', ordinal = 2`);
-    await into(`UPDATE staged_entities SET document_id = '${idOf(B, 'document')}', key = 'other'`);
-  });
-});
-
-describe('the table of vectors of a large knowledge base', () => {
-  const table = async (tenant: string) => {
-    const [row] = await superuser(
-      `SELECT 'large_vectors_' || replace(kb_id::text, '-', '') || '_' || generation AS name FROM large_indexes
+  describe('the table of vectors of a large knowledge base', () => {
+    const table = async (tenant: string) => {
+      const [row] = await superuser(
+        `SELECT 'large_vectors_' || replace(kb_id::text, '-', '') || '_' || generation AS name FROM large_indexes
        WHERE tenant_id = '${tenant}'`,
-    );
-    return row?.['name'] as string;
-  };
-  const rowOf = (tenant: string) => `VALUES (1, '${tenant}', '${idOf(tenant, 'kb')}', '[1,0]')`;
+      );
+      return row?.['name'] as string;
+    };
+    const rowOf = (tenant: string) => `VALUES (1, '${tenant}', '${idOf(tenant, 'kb')}', '[1,0]')`;
 
-  it('is its tenant’s alone', async () => {
-    await superuser(`INSERT INTO ${await table(B)} ${rowOf(B)}`);
-    const foreign = await table(B);
-    expect(await asTenant(B, tx => tx.query(`SELECT * FROM ${foreign}`))).toHaveLength(1);
-    for (const tenant of [null, A]) {
-      expect(await asTenant(tenant, tx => tx.query(`SELECT * FROM ${foreign}`), 'all')).toEqual([]);
-    }
-    for (const tenant of [A, B]) {
-      await expect(
-        asTenant(A, tx => tx.query(`INSERT INTO ${foreign} ${rowOf(tenant)}`), 'all'),
-      ).rejects.toThrow(/row-level security|check constraint/);
-    }
-    await expect(asPlatform(tx => tx.query(`SELECT * FROM ${foreign}`))).rejects.toThrow(/permission denied/);
-    const removed = await asTenant(A, tx => tx.query(`DELETE FROM ${foreign}`), 'all');
-    expect(removed[1]).toBe(0);
+    it('is its tenant’s alone', async () => {
+      await superuser(`INSERT INTO ${await table(B)} ${rowOf(B)}`);
+      const foreign = await table(B);
+      expect(await asTenant(B, tx => tx.query(`SELECT * FROM ${foreign}`))).toHaveLength(1);
+      for (const tenant of [null, A]) {
+        expect(await asTenant(tenant, tx => tx.query(`SELECT * FROM ${foreign}`), 'all')).toEqual([]);
+      }
+      for (const tenant of [A, B]) {
+        await expect(
+          asTenant(A, tx => tx.query(`INSERT INTO ${foreign} ${rowOf(tenant)}`), 'all'),
+        ).rejects.toThrow(/row-level security|check constraint/);
+      }
+      await expect(asPlatform(tx => tx.query(`SELECT * FROM ${foreign}`))).rejects.toThrow(
+        /permission denied/,
+      );
+      const removed = await asTenant(A, tx => tx.query(`DELETE FROM ${foreign}`), 'all');
+      expect(removed[1]).toBe(0);
+      tried(7);
+    });
+
+    it('goes with its knowledge base', async () => {
+      const gone = await table(A);
+      const [{ there }] = (await superuser(`SELECT to_regclass('${gone}') IS NOT NULL AS there`)) as any;
+      expect(there).toBe(true);
+      await asTenant(A, tx => tx.query('DELETE FROM large_indexes'), 'all');
+      const [{ there: left }] = (await superuser(
+        `SELECT to_regclass('${gone}') IS NOT NULL  AS there`,
+      )) as any;
+      expect(left).toBe(false);
+      tried();
+    });
   });
 
-  it('goes with its knowledge base', async () => {
-    const gone = await table(A);
-    const [{ there }] = (await superuser(`SELECT to_regclass('${gone}') IS NOT NULL AS there`)) as any;
-    expect(there).toBe(true);
-    await asTenant(A, tx => tx.query('DELETE FROM large_indexes'), 'all');
-    const [{ there: left }] = (await superuser(`SELECT to_regclass('${gone}') IS NOT NULL  AS there`)) as any;
-    expect(left).toBe(false);
-  });
-});
+  describe('the role of the platform', () => {
+    it.each([
+      'chunks',
+      'chunk_vectors',
+      'kb_terms',
+      'tenant_variables',
+      'document_readers',
+      'model_defaults',
+      'large_postings',
+      'agents',
+      'chat_sessions',
+      'chat_messages',
+      'message_feedback',
+      'evaluations',
+      'evaluation_questions',
+      'evaluation_results',
+      'graph_entities',
+      'graph_entity_mentions',
+      'graph_relations',
+      'graph_relation_mentions',
+      'staged_extractions',
+      'staged_entities',
+    ])('may not touch %s', async table => {
+      for (const statement of [
+        `SELECT FROM ${table}`,
+        `DELETE FROM ${table}`,
+        `UPDATE ${table} SET tenant_id = tenant_id`,
+      ]) {
+        await expect(
+          asPlatform(tx => tx.query(statement)),
+          statement,
+        ).rejects.toThrow(/permission denied/);
+        tried();
+      }
+    });
 
-describe('the role of the platform', () => {
-  it.each([
-    'chunks',
-    'chunk_vectors',
-    'kb_terms',
-    'tenant_variables',
-    'document_readers',
-    'model_defaults',
-    'large_postings',
-    'agents',
-    'chat_sessions',
-    'chat_messages',
-    'message_feedback',
-    'evaluations',
-    'evaluation_questions',
-    'evaluation_results',
-    'graph_entities',
-    'graph_entity_mentions',
-    'graph_relations',
-    'graph_relation_mentions',
-    'staged_extractions',
-    'staged_entities',
-  ])('may not touch %s', async table => {
-    for (const statement of [
-      `SELECT FROM ${table}`,
-      `DELETE FROM ${table}`,
-      `UPDATE ${table} SET tenant_id = tenant_id`,
-    ]) {
-      await expect(
-        asPlatform(tx => tx.query(statement)),
-        statement,
-      ).rejects.toThrow(/permission denied/);
-    }
-  });
-
-  it('sees of documents that they wait, and nothing of what is in them', async () => {
-    const columns = await superuser(
-      `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'documents'::regclass AND attnum > 0 AND NOT attisdropped
+    it('sees of documents that they wait, and nothing of what is in them', async () => {
+      const columns = await superuser(
+        `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'documents'::regclass AND attnum > 0 AND NOT attisdropped
        AND has_column_privilege('${PLATFORM_ROLE}', 'documents', attname, 'SELECT') ORDER BY 1`,
-    );
-    expect(columns.map(column => column['name'])).toEqual([
-      'attempts',
-      'created_at',
-      'id',
-      'interruptions',
-      'job_id',
-      'kb_id',
-      'lease_expires_at',
-      'lease_owner',
-      'picked_at',
-      'priority',
-      'run_after',
-      'stage',
-      'status',
-      'tenant_id',
-      'updated_at',
-    ]);
-    await expect(asPlatform(tx => tx.query('SELECT title FROM documents'))).rejects.toThrow(
-      /permission denied/,
-    );
-    expect(await asPlatform(tx => tx.query('SELECT id FROM documents'))).toHaveLength(2);
-  });
+      );
+      expect(columns.map(column => column['name'])).toEqual([
+        'attempts',
+        'created_at',
+        'id',
+        'interruptions',
+        'job_id',
+        'kb_id',
+        'lease_expires_at',
+        'lease_owner',
+        'picked_at',
+        'priority',
+        'run_after',
+        'stage',
+        'status',
+        'tenant_id',
+        'updated_at',
+      ]);
+      await expect(asPlatform(tx => tx.query('SELECT title FROM documents'))).rejects.toThrow(
+        /permission denied/,
+      );
+      expect(await asPlatform(tx => tx.query('SELECT id FROM documents'))).toHaveLength(2);
+      tried(columns.length + 2);
+    });
 
-  it('sees of knowledge bases where they are and who they are open to', async () => {
-    const columns = await superuser(
-      `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'knowledge_bases'::regclass AND attnum > 0
+    it('sees of knowledge bases where they are and who they are open to', async () => {
+      const columns = await superuser(
+        `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'knowledge_bases'::regclass AND attnum > 0
        AND has_column_privilege('${PLATFORM_ROLE}', 'knowledge_bases', attname, 'SELECT, INSERT, UPDATE') ORDER BY 1`,
-    );
-    expect(columns.map(column => column['name'])).toEqual([
-      'chunk_count',
-      'content_version',
-      'id',
-      'ingestion_paused',
-      'large_generation',
-      'last_chunk_number',
-      'reindexing_to',
-      'slug',
-      'tenant_id',
-      'visibility',
-    ]);
-    await expect(asPlatform(tx => tx.query('DELETE FROM knowledge_bases'))).rejects.toThrow(/permission/);
+      );
+      expect(columns.map(column => column['name'])).toEqual([
+        'chunk_count',
+        'content_version',
+        'id',
+        'ingestion_paused',
+        'large_generation',
+        'last_chunk_number',
+        'reindexing_to',
+        'slug',
+        'tenant_id',
+        'visibility',
+      ]);
+      await expect(asPlatform(tx => tx.query('DELETE FROM knowledge_bases'))).rejects.toThrow(/permission/);
+      tried(columns.length + 1);
+    });
+
+    it('appends to every audit, and reads its own alone', async () => {
+      expect(await asPlatform(tx => tx.query('SELECT * FROM audit_entries'))).toEqual([]);
+      for (const statement of ['DELETE FROM audit_entries', `UPDATE audit_entries SET action = 'x'`]) {
+        await expect(asPlatform(tx => tx.query(statement))).rejects.toThrow(/permission denied/);
+        tried();
+      }
+    });
+
+    it('is no way around for a tenant', async () => {
+      await expect(asTenant(A, tx => tx.query('SELECT password_hash FROM users'))).rejects.toThrow(
+        /permission denied/,
+      );
+      await expect(asTenant(A, tx => tx.query('SELECT * FROM auth_sessions'))).rejects.toThrow(
+        /permission denied/,
+      );
+      const users = await asTenant(A, tx => tx.query('SELECT id FROM users'));
+      expect(users).toEqual([{ id: idOf(A, 'user') }]);
+      tried(3);
+    });
   });
 
-  it('appends to every audit, and reads its own alone', async () => {
-    expect(await asPlatform(tx => tx.query('SELECT * FROM audit_entries'))).toEqual([]);
-    for (const statement of ['DELETE FROM audit_entries', `UPDATE audit_entries SET action = 'x'`]) {
-      await expect(asPlatform(tx => tx.query(statement))).rejects.toThrow(/permission denied/);
-    }
-  });
-
-  it('is no way around for a tenant', async () => {
-    await expect(asTenant(A, tx => tx.query('SELECT password_hash FROM users'))).rejects.toThrow(
-      /permission denied/,
-    );
-    await expect(asTenant(A, tx => tx.query('SELECT * FROM auth_sessions'))).rejects.toThrow(
-      /permission denied/,
-    );
-    const users = await asTenant(A, tx => tx.query('SELECT id FROM users'));
-    expect(users).toEqual([{ id: idOf(A, 'user') }]);
-  });
-});
-
-describe('a pooled connection', () => {
-  const left = async () => {
-    const [row] = await dataSource.query(
-      `SELECT current_user AS user, nullif(current_setting('app.tenant_id', true), '') AS tenant,
+  describe('a pooled connection', () => {
+    const left = async () => {
+      const [row] = await dataSource.query(
+        `SELECT current_user AS user, nullif(current_setting('app.tenant_id', true), '') AS tenant,
               nullif(current_setting('app.user_id', true), '') AS member`,
-    );
-    return row as Record<string, string | null>;
-  };
-  const clean = { user: DEFAULT_LOGIN_ROLE, tenant: null, member: null };
-  const entering = (work: (tx: Tx) => Promise<unknown>) =>
-    runTransaction(
-      dataSource,
-      `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${A}'; SET LOCAL app.user_id = '${A}'`,
-      work,
-    );
+      );
+      return row as Record<string, string | null>;
+    };
+    const clean = { user: DEFAULT_LOGIN_ROLE, tenant: null, member: null };
+    const entering = (work: (tx: Tx) => Promise<unknown>) =>
+      runTransaction(
+        dataSource,
+        `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${A}'; SET LOCAL app.user_id = '${A}'`,
+        work,
+      );
 
-  beforeEach(async () => {
-    await entering(async tx => {
-      const [row] = await tx.query(`SELECT current_user AS user, current_setting('app.tenant_id') AS tenant`);
-      expect(row).toEqual({ user: TENANT_ROLE, tenant: A });
+    beforeEach(async () => {
+      await entering(async tx => {
+        const [row] = await tx.query(
+          `SELECT current_user AS user, current_setting('app.tenant_id') AS tenant`,
+        );
+        expect(row).toEqual({ user: TENANT_ROLE, tenant: A });
+      });
     });
-  });
-  afterEach(async () => {
-    expect(await left()).toEqual(clean);
-    await expect(dataSource.query('SELECT * FROM documents')).rejects.toThrow(/permission denied/);
-  });
-
-  it('carries nothing over after success', async () => {
-    expect(await left()).toEqual(clean);
-  });
-
-  it('nor after an error of the work, or of the database', async () => {
-    await expect(entering(() => Promise.reject(new Error('the work failed')))).rejects.toThrow(
-      'the work failed',
-    );
-    expect(await left()).toEqual(clean);
-    await expect(entering(tx => tx.query('SELECT 1 / 0'))).rejects.toThrow(/division by zero/);
-  });
-
-  it('nor after an error that the work has swallowed', async () => {
-    await expect(entering(tx => tx.query('SELECT 1 / 0').catch(() => undefined))).rejects.toThrow(
-      /rolled back/,
-    );
-  });
-
-  it.runIf(SERVER)('nor after a cancelled query', async () => {
-    const slow = entering(async tx => {
-      await tx.query('SET LOCAL statement_timeout = 50');
-      await tx.query('SELECT pg_sleep(10)');
+    afterEach(async () => {
+      expect(await left()).toEqual(clean);
+      await expect(dataSource.query('SELECT * FROM documents')).rejects.toThrow(/permission denied/);
+      tried(2);
     });
-    await expect(slow).rejects.toThrow(/statement timeout/);
-  });
 
-  it.runIf(SERVER)('nor after it was cut', async () => {
-    await expect(entering(tx => tx.query('SELECT pg_terminate_backend(pg_backend_pid())'))).rejects.toThrow(
-      /terminat/,
-    );
+    it('carries nothing over after success', async () => {
+      expect(await left()).toEqual(clean);
+    });
+
+    it('nor after an error of the work, or of the database', async () => {
+      await expect(entering(() => Promise.reject(new Error('the work failed')))).rejects.toThrow(
+        'the work failed',
+      );
+      expect(await left()).toEqual(clean);
+      await expect(entering(tx => tx.query('SELECT 1 / 0'))).rejects.toThrow(/division by zero/);
+    });
+
+    it('nor after an error that the work has swallowed', async () => {
+      await expect(entering(tx => tx.query('SELECT 1 / 0').catch(() => undefined))).rejects.toThrow(
+        /rolled back/,
+      );
+    });
+
+    it.runIf(SERVER)('nor after a cancelled query', async () => {
+      const slow = entering(async tx => {
+        await tx.query('SET LOCAL statement_timeout = 50');
+        await tx.query('SELECT pg_sleep(10)');
+      });
+      await expect(slow).rejects.toThrow(/statement timeout/);
+    });
+
+    it.runIf(SERVER)('nor after it was cut', async () => {
+      await expect(entering(tx => tx.query('SELECT pg_terminate_backend(pg_backend_pid())'))).rejects.toThrow(
+        /terminat/,
+      );
+    });
   });
 });
 

@@ -2,19 +2,17 @@ import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { BUILT_IN_ROLES, TENANT_PERMISSIONS } from '../../src/core/authorization/permissions.js';
 import { type GuardedRoute, RouteAccess } from '../../src/core/authorization/route-access.js';
-import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
 import { issueToken } from '../setup/api-tokens.js';
+import { atOnce } from '../setup/at-once.js';
 import type { Answer, Client } from '../setup/client.js';
 import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
-import { asSuperuser } from '../setup/superuser.js';
-
-/** What a path of one tenant may name. */
-type Ids = Record<string, string>;
+import { ofTurn, tried } from '../setup/isolation-cases.js';
+import { type Ids, callRoute, expectSame, keyOf, nameOfNothing, parametersOf } from '../setup/route-calls.js';
+import { rowsOfTenant } from '../setup/rows-of-tenant.js';
 
 /** Where a body names members, groups, knowledge bases, agents or chats; with what stands in the place of the example's. */
 const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<string, unknown>]> = [
@@ -65,6 +63,8 @@ let app: TestApplication;
 let routes: GuardedRoute[];
 /** By route: the fields of its body that take an id. */
 let bodies: Map<string, string[]>;
+/** Parameters of queries that take an id, with their routes. */
+let queryIds: Array<[key: string, name: string]>;
 /** Tenant A, the victim, and B, whose people try. */
 let a: Ids;
 let b: Ids;
@@ -89,7 +89,9 @@ beforeAll(async () => {
   credentials.set('stranger', (await app.createUser()).client);
   credentials.set('platform admin', app.admin);
   routes = app.application.nest.get(RouteAccess, { strict: false }).list();
-  bodies = await requestIdFields();
+  const { body: api } = await app.anonymous.get('//openapi.json');
+  bodies = requestIdFields(api);
+  queryIds = queryIdParameters(api);
   // What these requests have used is written down within a second.
   await sleep(USAGE_WRITTEN_MS);
   secrets = await idsOf(a['tenant'] as string);
@@ -101,249 +103,345 @@ afterEach(async () => {
   expect(await checksum(), 'what tenant A keeps').toBe(before);
 });
 
-describe('a path', () => {
-  it('names every parameter that these tests know', () => {
-    const parameters = new Set(routes.flatMap(route => parametersOf(route)));
-    expect([...parameters].filter(name => !(name in a))).toEqual([]);
-  });
+describe('T1 foreign ids', () => {
+  describe('a path', () => {
+    it('names every parameter that these tests know', () => {
+      const parameters = new Set(routes.flatMap(route => parametersOf(route)));
+      expect([...parameters].filter(name => !(name in a))).toEqual([]);
+    });
 
-  it.each([
-    // Of many routes: in two halves, each with its time limit.
-    ['tenant', 'reads'],
-    ['tenant', 'changes'],
-    ['tenant name', 'reads'],
-    ['tenant name', 'changes'],
-    ...[
-      'kb',
-      'kb slug',
-      'document',
-      'user',
-      'role',
-      'group',
-      'grant',
-      'invitation',
-      'variable',
-      'job',
-      'session',
-      'token',
-      'webhook',
-      'delivery',
-      'alert',
-      'model',
-      'agent',
-      'chat',
-      'message',
-      'evaluation',
-      'entity',
-    ].map(kind => [kind, 'reads and changes'] as const),
-  ] as const)('with the foreign %s is answered as if it named nothing, by %s', async (kind, what) => {
-    const parameter = kind.split(' ', 1)[0] as string;
-    const asked = routes.filter(
-      route =>
-        parametersOf(route).includes(parameter) &&
-        what.split(' and ').includes(route.method === 'GET' ? 'reads' : 'changes'),
-    );
-    for (const route of asked) {
-      // The platform admin may enter both tenants, but finds nothing of one in the other.
-      for (const [who, client] of credentials) {
-        if (parameter === 'tenant' && who === 'platform admin') continue;
-        // The platform admin made both tenants, and asked for that job.
-        if (parameter === 'job' && who === 'platform admin') continue;
-        // What is not there yet is made under this name in one's own tenant.
-        if (parameter === 'variable' && route.method === 'PUT') continue;
-        // Users belong to the installation, whose people may see all of them.
-        if (route.permission?.startsWith('platform:') && who === 'platform admin') continue;
-        // Below a foreign tenant stands what really is there; below one's own only the one parameter is foreign.
-        const base = parameter === 'tenant' ? a : b;
-        // Of messages the path names no tenant.
-        const caller =
-          parameter === 'message' ? client.withHeaders({ 'x-tenant-id': b['tenant'] as string }) : client;
-        const foreign = await call(caller, route, { ...base, [parameter]: a[kind] as string });
-        const unknown = await call(caller, route, { ...base, [parameter]: nameOfNothing(kind) });
-        expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
-        expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
-        const mayTry =
-          parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
-        if (mayTry && !route.permission?.startsWith('platform:'))
-          expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
+    it.each([
+      // Of many routes: in two halves, each with its time limit.
+      ['tenant', 'reads'],
+      ['tenant', 'changes'],
+      ['tenant name', 'reads'],
+      ['tenant name', 'changes'],
+      ...[
+        'kb',
+        'kb slug',
+        'document',
+        'user',
+        'role',
+        'group',
+        'grant',
+        'invitation',
+        'variable',
+        'job',
+        'session',
+        'token',
+        'webhook',
+        'delivery',
+        'alert',
+        'model',
+        'agent',
+        'chat',
+        'message',
+        'evaluation',
+        'entity',
+      ].map(kind => [kind, 'reads and changes'] as const),
+    ] as const)('with the foreign %s is answered as if it named nothing, by %s', async (kind, what) => {
+      const parameter = kind.split(' ', 1)[0] as string;
+      const asked = routes.filter(
+        route =>
+          parametersOf(route).includes(parameter) &&
+          what.split(' and ').includes(route.method === 'GET' ? 'reads' : 'changes'),
+      );
+      const asking = [...credentials].filter(
+        ([who]) =>
+          // The platform admin may enter both tenants, but finds nothing of one in the other.
+          (parameter !== 'tenant' || who !== 'platform admin') &&
+          // A name only selects: of those to whom it is foreign, one of each kind of credential tries it.
+          (kind !== 'tenant name' || ['owner', 'viewer', 'API token', 'stranger'].includes(who)),
+      );
+      for (const [index, route] of asked.entries()) {
+        // To whom a tenant is foreign all tenants are, whoever it is: each route tells another one of them what there is not.
+        const [, one] = asking[index % asking.length] as [string, Client];
+        const noTenant =
+          parameter === 'tenant' ? await callRoute(one, route, { ...a, tenant: nameOfNothing(kind) }) : null;
+        await atOnce(ofTurn(asking, index), async ([who, client]) => {
+          // The platform admin made both tenants, and asked for that job.
+          if (parameter === 'job' && who === 'platform admin') return;
+          // What is not there yet is made under this name in one's own tenant.
+          if (parameter === 'variable' && route.method === 'PUT') return;
+          // Users belong to the installation, whose people may see all of them.
+          if (route.permission?.startsWith('platform:') && who === 'platform admin') return;
+          // Below a foreign tenant stands what really is there; below one's own only the one parameter is foreign.
+          const base = parameter === 'tenant' ? a : b;
+          // Of messages the path names no tenant.
+          const caller =
+            parameter === 'message' ? client.withHeaders({ 'x-tenant-id': b['tenant'] as string }) : client;
+          const foreign = await callRoute(caller, route, { ...base, [parameter]: a[kind] as string });
+          const unknown =
+            noTenant ?? (await callRoute(caller, route, { ...base, [parameter]: nameOfNothing(kind) }));
+          expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
+          expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
+          const mayTry =
+            parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
+          if (mayTry && !route.permission?.startsWith('platform:'))
+            expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
+          tried();
+        });
       }
-    }
+    });
+
+    it('that mixes the parts of both tenants leads nowhere', async () => {
+      const owner = credentials.get('owner') as Client;
+      for (const route of routes.filter(candidate => parametersOf(candidate).includes('document'))) {
+        const mixed = await callRoute(owner, route, { ...a, tenant: b['tenant'] as string });
+        const unknown = await callRoute(owner, route, { ...b, kb: randomUUID(), document: randomUUID() });
+        expectSame(mixed, unknown, keyOf(route));
+        expect(mixed.status, keyOf(route)).toBe(404);
+        tried();
+      }
+    });
   });
 
-  it('that mixes the parts of both tenants leads nowhere', async () => {
-    const owner = credentials.get('owner') as Client;
-    for (const route of routes.filter(candidate => parametersOf(candidate).includes('document'))) {
-      const mixed = await call(owner, route, { ...a, tenant: b['tenant'] as string });
-      const unknown = await call(owner, route, { ...b, kb: randomUUID(), document: randomUUID() });
-      expectSame(mixed, unknown, keyOf(route));
-      expect(mixed.status, keyOf(route)).toBe(404);
-    }
-  });
-});
+  describe('a tenant named beside the path', () => {
+    it('in the header or the query is answered as if there were none of that name', async () => {
+      // Which role somebody has is asked after that, and what names the tenant before: one of the most may try both.
+      const asking: Array<[who: string, kinds: string[]]> = [
+        ['owner', ['tenant', 'tenant name']],
+        ['stranger', ['tenant name']],
+        ['API token', ['tenant']],
+      ];
+      const closed = routes.filter(({ permission }) => permission !== null);
+      await atOnce(closed.entries(), async ([turn, route]) => {
+        for (const [who, kinds] of ofTurn(asking, turn)) {
+          const client = credentials.get(who) as Client;
+          for (const kind of kinds) {
+            const named = (value: string) => [
+              callRoute(client.withHeaders({ 'x-tenant-id': value }), route, b),
+              callRoute(client, route, b, { query: `?tenant=${value}` }),
+            ];
+            const foreign = await Promise.all(named(a[kind] as string));
+            const unknown = await Promise.all(named(nameOfNothing(kind)));
+            foreign.forEach((answer, index) => {
+              expectSame(answer, unknown[index] as Answer, `${who}: ${keyOf(route)}`);
+              expect(answer.status, `${who}: ${keyOf(route)}`).toBe(404);
+            });
+            tried(foreign.length);
+          }
+        }
+      });
+    });
 
-describe('a tenant named beside the path', () => {
-  it('in the header or the query is answered as if there were none of that name', async () => {
-    // Which role somebody has is asked after that, and what names the tenant before: one of the most may try both.
-    const asking: Array<[who: string, kinds: string[]]> = [
-      ['owner', ['tenant', 'tenant name']],
-      ['stranger', ['tenant name']],
-      ['API token', ['tenant']],
-    ];
-    for (const route of routes.filter(({ permission }) => permission !== null)) {
-      for (const [who, kinds] of asking) {
-        const client = credentials.get(who) as Client;
-        for (const kind of kinds) {
-          const named = (value: string) => [
-            call(client.withHeaders({ 'x-tenant-id': value }), route, b),
-            call(client, route, b, { query: `?tenant=${value}` }),
-          ];
-          const foreign = await Promise.all(named(a[kind] as string));
-          const unknown = await Promise.all(named(nameOfNothing(kind)));
-          foreign.forEach((answer, index) => {
-            expectSame(answer, unknown[index] as Answer, `${who}: ${keyOf(route)}`);
-            expect(answer.status, `${who}: ${keyOf(route)}`).toBe(404);
+    it('in the body is answered as if there were none of that name', async () => {
+      const taking = routes.filter(candidate => candidate.permission !== null && isJson(keyOf(candidate)));
+      for (const [index, route] of taking.entries()) {
+        await atOnce(ofTurn(credentials, index), async ([who, client]) => {
+          if (who === 'platform admin') return;
+          const send = (value: string) => callRoute(client, route, b, { fields: { tenant_id: value } });
+          const foreign = await send(a['tenant'] as string);
+          expectSame(foreign, await send(randomUUID()), `${who}: ${keyOf(route)}`);
+          expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
+          tried();
+        });
+      }
+    });
+  });
+
+  describe('an id in a body', () => {
+    it('stands in no field that these tests do not know', () => {
+      const fields = [...bodies].flatMap(([key, names]) => names.map(name => `${key} ${name}`));
+      expect(fields.toSorted()).toEqual(
+        [
+          // Users belong to the installation; a tenant may take in any of them.
+          'PATCH /tenants/:tenant parent_id',
+          // The platform's own.
+          ...MODEL_TYPES.map(type => `PUT /platform/models/defaults ${type}`),
+          'POST /chat filter.document_ids',
+          'POST /tenants parent_id',
+          ...GRANTEES.map(([key, field]) => `${key} ${field}`),
+          'POST /tenants/:tenant/kbs/:kb/chat filter.document_ids',
+          'POST /tenants/:tenant/kbs/:kb/documents/bulk-delete document_ids',
+          'POST /tenants/:tenant/kbs/:kb/documents/preview document_id',
+          'POST /tenants/:tenant/kbs/:kb/evaluations questions.relevant.document_id',
+          'POST /tenants/:tenant/kbs/:kb/evaluations variants.filter.document_ids',
+          'POST /tenants/:tenant/kbs/:kb/query filter.document_ids',
+          'POST /tenants/:tenant/kbs/:kb/search filter.document_ids',
+          'POST /tenants/:tenant/members user_id',
+          'POST /tenants/:tenant/query filter.document_ids',
+          'PUT /tenants/:tenant parent_id',
+        ].toSorted(),
+      );
+    });
+
+    it.each(GRANTEES)('%s %s takes in nobody of another tenant', async (key, field, body) => {
+      const route = routes.find(candidate => keyOf(candidate) === key) as GuardedRoute;
+      for (const who of ['owner', 'platform admin']) {
+        const send = (id: string) =>
+          callRoute(credentials.get(who) as Client, route, b, { fields: body(id) });
+        const kind = kindOf(key, field);
+        const nobody = randomUUID();
+        const foreign = await send(a[kind] as string);
+        const unknown = await send(nobody);
+        // The answer may say which one it has not found.
+        const told = JSON.stringify(unknown.body).replaceAll(nobody, a[kind] as string);
+        expectSame(foreign, { ...unknown, body: JSON.parse(told) }, `${who}: ${key}`);
+        expect([404, 422], `${who}: ${key}`).toContain(foreign.status);
+        tried();
+      }
+    });
+
+    it('deletes and shows no document of another tenant', async () => {
+      const documents = '/tenants/intruder/kbs/plans-of-intruder/documents';
+      const told = ({ status, body }: Answer, id: string) =>
+        JSON.stringify({ status, body })
+          .replaceAll(id, 'an id')
+          .replaceAll(/"request_id":"[^"]*"/g, '');
+      for (const [who, client] of credentials) {
+        for (const [path, body] of [
+          ['bulk-delete', (id: string) => ({ document_ids: [id] })],
+          ['preview', (id: string) => ({ document_id: id })],
+        ] as const) {
+          const nobody = randomUUID();
+          const foreign = await client.post(`${documents}/${path}`, body(a['document'] as string));
+          const unknown = await client.post(`${documents}/${path}`, body(nobody));
+          expect(told(foreign, a['document'] as string), `${who}: ${path}`).toBe(told(unknown, nobody));
+          if (foreign.status === 200) expect(foreign.body.deleted, who).toEqual([]);
+          tried();
+        }
+      }
+    });
+
+    it('finds nothing of another tenant’s documents', async () => {
+      for (const what of ['kbs/docs/search', 'kbs/docs/query', 'kbs/docs/chat', 'query']) {
+        for (const [who, client] of credentials) {
+          const path = `/tenants/intruder/${what}`;
+          const question = what.endsWith('chat') ? 'message' : 'query';
+          const ask = (id: string) =>
+            client.post(path, { [question]: 'What is the launch code?', filter: { document_ids: [id] } });
+          const foreign = await ask(a['document'] as string);
+          const unknown = await ask(randomUUID());
+          for (const field of ['latency_ms', 'session_id', 'message_id']) {
+            delete foreign.body[field];
+            delete unknown.body[field];
+          }
+          expectSame(foreign, unknown, `${who}: ${what}`);
+          if (foreign.status === 200) expect(foreign.body.passages, `${who}: ${what}`).toEqual([]);
+          tried();
+        }
+      }
+    });
+
+    it.each(['tenant', 'tenant name'])('signs nobody in to a foreign %s', async kind => {
+      const { client, email, password } = await app.createUser();
+      for (const [path, fields] of [
+        ['/auth/switch-tenant', {}],
+        ['/auth/login', { email, password }],
+      ] as const) {
+        const foreign = await client.post(path, { ...fields, tenant: a[kind] });
+        expectSame(foreign, await client.post(path, { ...fields, tenant: nameOfNothing(kind) }), path);
+        expect(foreign.status, path).toBe(404);
+        tried();
+      }
+    });
+  });
+
+  describe('an id in a query', () => {
+    /** What such a parameter names. */
+    const KINDS: Record<string, string> = {
+      kb_id: 'kb',
+      agent_id: 'agent',
+      user_id: 'user',
+      created_by: 'user',
+      token_id: 'token',
+      entity: 'entity',
+      job_id: 'job',
+      parent_id: 'tenant',
+    };
+
+    it('finds what an id of nothing finds', async () => {
+      const asked = queryIds.map(([key, name]) => ({
+        route: routes.find(candidate => keyOf(candidate) === key) as GuardedRoute,
+        name,
+      }));
+      expect(asked.filter(({ name }) => !(name in KINDS))).toEqual([]);
+      expect(asked.length).toBeGreaterThan(3);
+      for (const [index, { route, name }] of asked.entries()) {
+        // An export is written down, with what it was asked for, in what it exports.
+        if (route.permission?.startsWith('platform:') || route.path.endsWith('/audit/export')) continue;
+        await atOnce(ofTurn(credentials, index), async ([who, client]) => {
+          const ask = (id: string) => callRoute(client, route, b, { query: `?${name}=${id}` });
+          const foreign = await ask(a[KINDS[name] as string] as string);
+          expectSame(foreign, await ask(randomUUID()), `${who}: ${keyOf(route)}?${name}`);
+          if (foreign.status === 200) expect(foreign.body.items ?? [], `${who}: ${keyOf(route)}`).toEqual([]);
+          tried();
+        });
+      }
+    });
+
+    it('or in X-KB-ID names no knowledge base of another tenant', async () => {
+      const beside = routes.filter(
+        route =>
+          !parametersOf(route).includes('kb') &&
+          /^(kb|document|query|chat):/.test(route.permission ?? '') &&
+          !route.path.startsWith('/messages'),
+      );
+      expect(beside.length).toBeGreaterThan(5);
+      for (const kind of ['kb', 'kb slug']) {
+        for (const route of beside) {
+          await atOnce(['owner', 'viewer', 'API token'], async who => {
+            const client = (credentials.get(who) as Client).withHeaders({
+              'x-tenant-id': b['tenant'] as string,
+            });
+            const asked = (id: string) =>
+              Promise.all([
+                callRoute(client.withHeaders({ 'x-kb-id': id }), route, b),
+                callRoute(client, route, b, { query: `?kb=${id}` }),
+              ]);
+            const foreign = await asked(a[kind] as string);
+            const unknown = await asked(nameOfNothing(kind));
+            foreign.forEach((answer, index) => {
+              const what = `${who}: ${keyOf(route)} ${index === 0 ? 'X-KB-ID' : '?kb'}`;
+              // What takes no knowledge base from beside its path answers as ever, each time a little otherwise.
+              const { status } = unknown[index] as Answer;
+              expect(answer.status, what).toBe(status);
+              if (status >= 400) expectSame(answer, unknown[index] as Answer, what);
+              else
+                expect(
+                  secrets.filter(id => JSON.stringify(answer.body).includes(id)),
+                  what,
+                ).toEqual([]);
+            });
+            tried(2);
           });
         }
       }
-    }
+    });
   });
 
-  it('in the body is answered as if there were none of that name', async () => {
-    for (const route of routes.filter(
-      candidate => candidate.permission !== null && isJson(keyOf(candidate)),
-    )) {
-      for (const [who, client] of credentials) {
-        if (who === 'platform admin') continue;
-        const send = (value: string) => call(client, route, b, { fields: { tenant_id: value } });
-        const foreign = await send(a['tenant'] as string);
-        expectSame(foreign, await send(randomUUID()), `${who}: ${keyOf(route)}`);
-        expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
+  describe('what one’s own tenant shows', () => {
+    it('has no id of another in it', async () => {
+      const reading = routes.filter(({ method, permission }) => method === 'GET' && permission !== null);
+      for (const [index, route] of reading.entries()) {
+        await atOnce(ofTurn(credentials, index), async ([who, client]) => {
+          if (who === 'platform admin' && parametersOf(route).length === 0) return;
+          const inTenant = parametersOf(route).includes('tenant')
+            ? client
+            : client.withHeaders({ 'x-tenant-id': b['tenant'] as string });
+          const answer = await callRoute(inTenant, route, b);
+          const text = JSON.stringify(answer.body);
+          expect(
+            secrets.filter(id => text.includes(id)),
+            `${who}: ${keyOf(route)}`,
+          ).toEqual([]);
+          // The job that the fixture knows is somebody else's.
+          if (
+            who === 'owner' &&
+            !route.permission?.startsWith('platform:') &&
+            !route.path.startsWith('/jobs/:job')
+          )
+            expect(answer.status, keyOf(route)).toBe(200);
+          tried();
+        });
       }
-    }
-  });
-});
-
-describe('an id in a body', () => {
-  it('stands in no field that these tests do not know', () => {
-    const fields = [...bodies].flatMap(([key, names]) => names.map(name => `${key} ${name}`));
-    expect(fields.toSorted()).toEqual(
-      [
-        // Users belong to the installation; a tenant may take in any of them.
-        'PATCH /tenants/:tenant parent_id',
-        // The platform's own.
-        ...MODEL_TYPES.map(type => `PUT /platform/models/defaults ${type}`),
-        'POST /chat filter.document_ids',
-        'POST /tenants parent_id',
-        ...GRANTEES.map(([key, field]) => `${key} ${field}`),
-        'POST /tenants/:tenant/kbs/:kb/chat filter.document_ids',
-        'POST /tenants/:tenant/kbs/:kb/documents/bulk-delete document_ids',
-        'POST /tenants/:tenant/kbs/:kb/documents/preview document_id',
-        'POST /tenants/:tenant/kbs/:kb/evaluations questions.relevant.document_id',
-        'POST /tenants/:tenant/kbs/:kb/evaluations variants.filter.document_ids',
-        'POST /tenants/:tenant/kbs/:kb/query filter.document_ids',
-        'POST /tenants/:tenant/kbs/:kb/search filter.document_ids',
-        'POST /tenants/:tenant/members user_id',
-        'POST /tenants/:tenant/query filter.document_ids',
-        'PUT /tenants/:tenant parent_id',
-      ].toSorted(),
-    );
+    });
   });
 
-  it.each(GRANTEES)('%s %s takes in nobody of another tenant', async (key, field, body) => {
-    const route = routes.find(candidate => keyOf(candidate) === key) as GuardedRoute;
-    for (const who of ['owner', 'platform admin']) {
-      const send = (id: string) => call(credentials.get(who) as Client, route, b, { fields: body(id) });
-      const kind = kindOf(key, field);
-      const nobody = randomUUID();
-      const foreign = await send(a[kind] as string);
-      const unknown = await send(nobody);
-      // The answer may say which one it has not found.
-      const told = JSON.stringify(unknown.body).replaceAll(nobody, a[kind] as string);
-      expectSame(foreign, { ...unknown, body: JSON.parse(told) }, `${who}: ${key}`);
-      expect([404, 422], `${who}: ${key}`).toContain(foreign.status);
-    }
+  it('has an example for every route with a body', () => {
+    expect([...bodies.keys()].filter(key => !(key in EXAMPLE_BODIES))).toEqual([]);
   });
-
-  it('deletes and shows no document of another tenant', async () => {
-    const documents = '/tenants/intruder/kbs/plans-of-intruder/documents';
-    const told = ({ status, body }: Answer, id: string) =>
-      JSON.stringify({ status, body })
-        .replaceAll(id, 'an id')
-        .replaceAll(/"request_id":"[^"]*"/g, '');
-    for (const [who, client] of credentials) {
-      for (const [path, body] of [
-        ['bulk-delete', (id: string) => ({ document_ids: [id] })],
-        ['preview', (id: string) => ({ document_id: id })],
-      ] as const) {
-        const nobody = randomUUID();
-        const foreign = await client.post(`${documents}/${path}`, body(a['document'] as string));
-        const unknown = await client.post(`${documents}/${path}`, body(nobody));
-        expect(told(foreign, a['document'] as string), `${who}: ${path}`).toBe(told(unknown, nobody));
-        if (foreign.status === 200) expect(foreign.body.deleted, who).toEqual([]);
-      }
-    }
-  });
-
-  it('finds nothing of another tenant’s documents', async () => {
-    for (const what of ['kbs/docs/search', 'kbs/docs/query', 'kbs/docs/chat', 'query']) {
-      for (const [who, client] of credentials) {
-        const path = `/tenants/intruder/${what}`;
-        const question = what.endsWith('chat') ? 'message' : 'query';
-        const ask = (id: string) =>
-          client.post(path, { [question]: 'What is the launch code?', filter: { document_ids: [id] } });
-        const foreign = await ask(a['document'] as string);
-        const unknown = await ask(randomUUID());
-        for (const field of ['latency_ms', 'session_id', 'message_id']) {
-          delete foreign.body[field];
-          delete unknown.body[field];
-        }
-        expectSame(foreign, unknown, `${who}: ${what}`);
-        if (foreign.status === 200) expect(foreign.body.passages, `${who}: ${what}`).toEqual([]);
-      }
-    }
-  });
-
-  it.each(['tenant', 'tenant name'])('signs nobody in to a foreign %s', async kind => {
-    const { client, email, password } = await app.createUser();
-    for (const [path, fields] of [
-      ['/auth/switch-tenant', {}],
-      ['/auth/login', { email, password }],
-    ] as const) {
-      const foreign = await client.post(path, { ...fields, tenant: a[kind] });
-      expectSame(foreign, await client.post(path, { ...fields, tenant: nameOfNothing(kind) }), path);
-      expect(foreign.status, path).toBe(404);
-    }
-  });
-});
-
-describe('what one’s own tenant shows', () => {
-  it('has no id of another in it', async () => {
-    for (const route of routes.filter(({ method, permission }) => method === 'GET' && permission !== null)) {
-      for (const [who, client] of credentials) {
-        if (who === 'platform admin' && parametersOf(route).length === 0) continue;
-        const inTenant = parametersOf(route).includes('tenant')
-          ? client
-          : client.withHeaders({ 'x-tenant-id': b['tenant'] as string });
-        const answer = await call(inTenant, route, b);
-        const text = JSON.stringify(answer.body);
-        expect(
-          secrets.filter(id => text.includes(id)),
-          `${who}: ${keyOf(route)}`,
-        ).toEqual([]);
-        // The job that the fixture knows is somebody else's.
-        if (
-          who === 'owner' &&
-          !route.permission?.startsWith('platform:') &&
-          !route.path.startsWith('/jobs/:job')
-        )
-          expect(answer.status, keyOf(route)).toBe(200);
-      }
-    }
-  });
-});
-
-it('has an example for every route with a body', () => {
-  expect([...bodies.keys()].filter(key => !(key in EXAMPLE_BODIES))).toEqual([]);
 });
 
 async function createTenant(name: string): Promise<Ids> {
@@ -432,34 +530,11 @@ async function endedEvaluation(tenant: string, kb: string): Promise<string> {
 /** The e-mail of the invitation, once it has been sent: until then its row changes by itself. */
 async function settledJob(tenantId: string): Promise<string> {
   for (let waited = 0; waited < 20_000; waited += 50) {
-    const ended = (await rowsOf(tenantId))['jobs']?.find(row => row.includes(',succeeded,'));
+    const ended = (await rowsOfTenant(app, tenantId))['jobs']?.find(row => row.includes(',succeeded,'));
     if (ended) return ended.slice(1, 37);
     await sleep(50);
   }
   throw new Error('The e-mail of the invitation has not been sent in 20 s.');
-}
-
-const nameOfNothing = (kind: string): string =>
-  / (name|slug)$|^(role|variable)$/.test(kind) ? `no-such-${randomUUID().slice(0, 8)}` : randomUUID();
-
-const keyOf = ({ method, path }: GuardedRoute): string => `${method} ${path}`;
-
-const parametersOf = ({ path }: GuardedRoute): string[] =>
-  [...path.matchAll(/:(\w+)/g)].map(match => match[1] as string);
-
-function call(
-  client: Client,
-  route: GuardedRoute,
-  ids: Ids,
-  { query = '', fields = {} }: { query?: string; fields?: Record<string, unknown> } = {},
-): Promise<Answer> {
-  const example = EXAMPLE_BODIES[keyOf(route)]?.();
-  const path = route.path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(ids[name] ?? 'missing'));
-  return client.send(
-    route.method,
-    path + query,
-    example instanceof FormData ? example : example && { ...example, ...fields },
-  );
 }
 
 function isJson(key: string): boolean {
@@ -467,18 +542,8 @@ function isJson(key: string): boolean {
   return example !== undefined && !(example() instanceof FormData);
 }
 
-/** Status and body, but for the two members that every problem has to itself. */
-function expectSame(actual: Answer, expected: Answer, what: string): void {
-  const told = ({ status, body }: Answer) => ({
-    status,
-    body: { ...body, instance: null, request_id: null },
-  });
-  expect(told(actual), what).toEqual(told(expected));
-}
-
 /** Dotted paths of the fields that take a UUID, by route (`METHOD /path` as the router writes it), of every body. */
-async function requestIdFields(): Promise<Map<string, string[]>> {
-  const { body: api } = await app.anonymous.get('//openapi.json');
+function requestIdFields(api: any): Map<string, string[]> {
   const found = new Map<string, string[]>();
   for (const [path, operations] of Object.entries<any>(api.paths)) {
     for (const [method, operation] of Object.entries<any>(operations)) {
@@ -488,6 +553,20 @@ async function requestIdFields(): Promise<Map<string, string[]>> {
     }
   }
   return found;
+}
+
+/** Routes with the parameters of their queries that take a UUID. */
+function queryIdParameters(api: any): Array<[key: string, name: string]> {
+  return Object.entries<any>(api.paths).flatMap(([path, operations]) =>
+    Object.entries<any>(operations).flatMap(([method, { parameters = [] }]) =>
+      parameters
+        .filter((parameter: any) => parameter.in === 'query' && idFields(api, parameter.schema).length > 0)
+        .map(({ name }: any): [string, string] => [
+          `${method.toUpperCase()} ${path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1')}`,
+          name,
+        ]),
+    ),
+  );
 }
 
 /** @param above references that led here: free JSON refers to itself */
@@ -515,7 +594,7 @@ function idFields(api: any, schema: any, path = '', above: string[] = []): strin
 /** Of every row and every file of tenant A. */
 async function checksum(): Promise<string> {
   const id = a['tenant'] as string;
-  const rows = await rowsOf(id);
+  const rows = await rowsOfTenant(app, id);
   const folder = join(app.env.dataDir, 'files', id);
   const names = existsSync(folder) ? readdirSync(folder, { recursive: true, withFileTypes: true }) : [];
   const files = names
@@ -529,35 +608,11 @@ async function checksum(): Promise<string> {
 
 /** Every id in a row of this tenant, its members' too. */
 async function idsOf(tenantId: string): Promise<string[]> {
-  const text = JSON.stringify(await rowsOf(tenantId));
+  const text = JSON.stringify(await rowsOfTenant(app, tenantId));
   const found = new Set(text.match(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g));
   // Whoever set both tenants up stands in both.
   const { body: admin } = await app.admin.get('/auth/me');
   found.delete(admin.id);
   expect(found.size).toBeGreaterThan(10);
   return [...found];
-}
-
-function rowsOf(tenantId: string): Promise<Record<string, string[]>> {
-  const dataSource = app.application.nest.get<DataSource>(APPLICATION_DATA_SOURCE, { strict: false });
-  return asSuperuser(app.env, dataSource, async client => {
-    const { rows: tables } = await client.query(
-      `SELECT table_name AS name FROM information_schema.columns
-       WHERE table_schema = 'public' AND column_name = 'tenant_id' ORDER BY 1`,
-    );
-    expect(tables.length).toBeGreaterThanOrEqual(7);
-    const contents: Record<string, string[]> = {};
-    for (const [table, condition] of [
-      ...tables.map(({ name }) => [name, 'tenant_id = $1']),
-      ['tenants', 'id = $1'],
-      ['users', 'id IN (SELECT user_id FROM members WHERE tenant_id = $1)'],
-    ]) {
-      const { rows } = await client.query(
-        `SELECT t::text AS row FROM ${table} t WHERE ${condition} ORDER BY 1`,
-        [tenantId],
-      );
-      contents[table] = rows.map(({ row }) => row);
-    }
-    return contents;
-  });
 }

@@ -1,0 +1,370 @@
+import type { DataSource } from 'typeorm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
+import { type TestApplication, startTestApplication } from '../setup/application.js';
+import type { Answer } from '../setup/client.js';
+import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
+import { EACH_WITH_EACH, tried } from '../setup/isolation-cases.js';
+import { asSuperuser } from '../setup/superuser.js';
+import { type FurnishedTenant, each, furnishTenant, leakOf } from './two-tenants.js';
+
+const SECRET = 'quixotic zephyr of the victim';
+/** What a payload that is executed sleeps; no request of these takes as long by itself. */
+const SLEEP_S = 15;
+
+let app: TestApplication;
+let intruder: FurnishedTenant;
+let victim: FurnishedTenant;
+let api: any;
+let payloads: string[];
+
+beforeAll(async () => {
+  app = await startTestApplication();
+  intruder = await furnishTenant(app, 'intruder', 'nothing of anybody');
+  victim = await furnishTenant(app, 'victim', SECRET);
+  ({ body: api } = await app.anonymous.get('//openapi.json'));
+  const sleep = `pg_sleep(${SLEEP_S})`;
+  payloads = [
+    `' OR '1'='1`,
+    `'; SELECT ${sleep}; --`,
+    `' || (SELECT ${sleep})::text || '`,
+    `x' AND 1 = (SELECT 1 FROM ${sleep}) --`,
+    `1; CREATE TABLE stolen (row text); --`,
+    `'; COPY (SELECT 1) TO PROGRAM 'id'; --`,
+    `'); SET ROLE enclave_platform; SET app.tenant_id = '${victim.ids['tenant']}'; --`,
+    `' || set_config('app.tenant_id', '${victim.ids['tenant']}', false) || '`,
+    `' UNION SELECT text FROM chunks --`,
+    `" OR ""="`,
+    `\\'; DROP TABLE documents; --`,
+    `$1 $2 $$ :name ? %s %I`,
+    `$$; SELECT ${sleep}; $$`,
+    `/* ' */ OR 1=1 -- '`,
+    `ʼ OR ʼ1ʼ=ʼ1 ＇ OR ＇1＇=＇1 ’`,
+    `U&'\\0027' OR 1=1`,
+    `E'\\x27' OR 1=1`,
+    `a & !b | (c <-> d:*) ' \\`,
+    `'a':* & !!((`,
+    `$.** ? (@ == "x")`,
+    `{"$gt": "", "$where": "sleep(9)"}`,
+    `{a,NULL,"b`,
+    `%`,
+    `_%\\`,
+    `created_at DESC; DROP TABLE users`,
+    `(CASE WHEN 1=1 THEN id ELSE 1/0 END)`,
+    `x\0'; --`,
+  ];
+});
+afterAll(() => app?.close());
+
+/** A place in a request that takes a string: of the path, the query, or the body, as dotted segments. */
+interface Place {
+  method: string;
+  /** As the router writes it: `/tenants/:tenant`. */
+  path: string;
+  where: 'path' | 'query' | 'body' | 'form';
+  name: string;
+  /** Whether the document says that any text is good here. */
+  free: boolean;
+}
+
+describe('SQL in a string of a request', () => {
+  it('is a text like any other, in every place that takes a string', async () => {
+    // A model that nobody answers for would be the last thing that is asked.
+    const places = placesOf(api).toSorted(
+      (a, b) => Number(a.path.includes('model')) - Number(b.path.includes('model')),
+    );
+    expect(places.length).toBeGreaterThan(700);
+    const before = await catalogue();
+    const rows = await rowsOfVictim();
+    const findings: string[] = [];
+    const reached = new Set<number>();
+    await each(places, async (place, index) => {
+      for (const payload of payloadsFor(place, index)) {
+        const started = Date.now();
+        const answer = await attack(place, payload);
+        tried();
+        const what = `${place.method} ${place.path} ${place.where} ${place.name} ${JSON.stringify(payload)}`;
+        if (answer.status < 400) reached.add(index);
+        const leak = leakOf({ ...answer, body: withoutEcho(answer.body, payload) });
+        if (leak) findings.push(`${what}: ${leak}`);
+        if (Date.now() - started >= SLEEP_S * 1000) findings.push(`${what}: slept`);
+        if (JSON.stringify(answer.body ?? '').includes(SECRET)) findings.push(`${what}: the victim’s text`);
+      }
+    });
+    expect(findings).toEqual([]);
+    // Else everything was refused on the way, and nothing of this was about SQL.
+    expect(reached.size, 'places that took a payload').toBeGreaterThan(150);
+    expect(await catalogue()).toEqual(before);
+    expect(await rowsOfVictim()).toEqual(rows);
+  });
+
+  it('does nothing later either, where it was stored', async () => {
+    const findings: string[] = [];
+    const reads = operationsOf(api).filter(
+      ({ method, path }) => method === 'GET' && !/:session|:job/.test(path),
+    );
+    const after = await catalogue();
+    await each(reads, async ({ path }) => {
+      const answer = await clientFor(path).get(fill(path));
+      tried();
+      const leak = leakOf(answer);
+      if (leak) findings.push(`${path}: ${leak}`);
+      if (
+        path.includes(':tenant') &&
+        !path.includes('webhook') &&
+        answer.status !== 200 &&
+        path.split(':').length <= 3
+      )
+        findings.push(`${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+    });
+    expect(findings).toEqual([]);
+    expect(await catalogue()).toEqual(after);
+  });
+});
+
+describe('wildcards in a search', () => {
+  it.each(['%', '_', '%%', '\\', 'a%', '%_%', '*', '.*'])('%s stands for itself', async pattern => {
+    // Of a tenant that has none of these characters in anything.
+    const lists = operationsOf(api).filter(
+      ({ method, path, operation }) =>
+        method === 'GET' &&
+        path.startsWith('/tenants/:tenant/') &&
+        (operation.parameters ?? []).some((parameter: any) => parameter.name === 'search'),
+    );
+    expect(lists.length).toBeGreaterThan(8);
+    await each(lists, async ({ path }) => {
+      const answer = await victim.owner.get(`${fill(path, victim)}?search=${encodeURIComponent(pattern)}`);
+      tried();
+      // An audit is searched by words, in which these stand for nothing.
+      const found = answer.body.items ?? [];
+      const text = JSON.stringify(found);
+      expect(answer.status, path).toBe(200);
+      if (found.length > 0) expect(text, path).toContain(JSON.stringify(pattern).slice(1, -1));
+    });
+  });
+});
+
+describe('a column to sort by', () => {
+  it('is one of those that the document names, whatever stands behind it', async () => {
+    const lists = operationsOf(api).filter(({ operation }) =>
+      (operation.parameters ?? []).some((parameter: any) => parameter.name === 'sort'),
+    );
+    expect(lists.length).toBeGreaterThan(15);
+    await each(lists, async ({ path, operation }) => {
+      const { schema } = operation.parameters.find((parameter: any) => parameter.name === 'sort');
+      const good = [
+        ...(schema.enum ?? []),
+        ...(schema.anyOf ?? []).flatMap((one: any) => one.enum ?? []),
+      ][0] as string;
+      for (const sort of [
+        `${good} DESC`,
+        `${good},(SELECT 1)`,
+        `${good};--`,
+        `--${good}`,
+        `"${good}"`,
+        '1',
+        'tenant_id',
+        'password_hash',
+        'constructor',
+        '__proto__',
+      ]) {
+        const answer = await clientFor(path).get(`${fill(path)}?sort=${encodeURIComponent(sort)}`);
+        tried();
+        expect([path, sort, answer.status]).toEqual([path, sort, 422]);
+      }
+    });
+  });
+});
+
+function payloadsFor(place: Place, index: number): string[] {
+  // What is searched by, or filtered by, becomes part of a statement; the rest is stored.
+  const asks = /(^|\.)(query|message|search|metadata\.\{(key|value)\})$/.test(place.name) && isCheap(place);
+  if (asks && place.path.endsWith('/search')) return payloads;
+  const count = !EACH_WITH_EACH ? 1 : asks ? 6 : place.free ? 2 : 1;
+  return Array.from({ length: count }, (_, step) => payloads[(index * 5 + step) % payloads.length] as string);
+}
+
+/** Nothing that goes on working, or makes more of itself, afterwards. */
+const isCheap = ({ path, where }: Place): boolean => where === 'query' || /\/(search|query|chat)$/.test(path);
+
+function attack(place: Place, payload: string): Promise<Answer> {
+  const { method, path, where, name } = place;
+  const client = clientFor(path);
+  const example = EXAMPLE_BODIES[`${method} ${path}`]?.();
+  if (where === 'path') {
+    const { owner, ids } = intruder;
+    const target = path.replace(/:(\w+)/g, (_, parameter: string) =>
+      encodeURIComponent(parameter === name ? payload : (ids[parameter] ?? 'missing')),
+    );
+    return (client === owner ? owner : client).send(method, target, example);
+  }
+  if (where === 'query') {
+    return client.send(method, `${fill(path)}?${name}=${encodeURIComponent(payload)}`, example);
+  }
+  if (where === 'form') return client.send(method, fill(path), formWith(example as FormData, name, payload));
+  return client.send(method, fill(path), withValue(example ?? {}, name.split('.'), payload));
+}
+
+/** The platform's routes are tried by its admin, so that they do not end at a 403. */
+const clientFor = (path: string) =>
+  /^\/(platform|users|prices|plans|analytics|audit|tenant-templates)|^\/tenants$|\/(credits|quotas)$/.test(
+    path,
+  )
+    ? app.admin
+    : /^\/(chat|upload|messages)/.test(path)
+      ? intruder.owner.withHeaders({ 'x-tenant-id': intruder.ids['tenant'] as string })
+      : intruder.owner;
+
+const fill = (path: string, { ids }: FurnishedTenant = intruder): string =>
+  path.replace(/:(\w+)/g, (_, parameter: string) => encodeURIComponent(ids[parameter] ?? 'missing'));
+
+/** With a value at a place of a schema: `a.[].{key}`, where what is not there yet is made. */
+function withValue(root: any, segments: readonly string[], value: string): any {
+  const [segment, ...rest] = segments as [string, ...string[]];
+  if (segment === '{key}') return { ...root, [value]: rest.length > 0 ? {} : 'a value' };
+  if (segment === '[]') {
+    const items = Array.isArray(root) ? root : [];
+    return [rest.length === 0 ? value : withValue(items[0] ?? {}, rest, value), ...items.slice(1)];
+  }
+  const name = segment === '{value}' ? 'name' : segment;
+  return { ...root, [name]: rest.length === 0 ? value : withValue(root?.[name] ?? {}, rest, value) };
+}
+
+function formWith(example: FormData, name: string, value: string): FormData {
+  const form = new FormData();
+  if (name !== 'file name') form.append(name, value);
+  for (const [field, content] of example.entries()) {
+    if (typeof content === 'string') form.append(field, content);
+    else form.append(field, content, name === 'file name' ? value : content.name);
+  }
+  return form;
+}
+
+interface Operation {
+  method: string;
+  path: string;
+  operation: any;
+}
+
+function operationsOf(document: any): Operation[] {
+  return Object.entries<any>(document.paths).flatMap(([path, operations]) =>
+    Object.entries<any>(operations).map(([method, operation]) => ({
+      method: method.toUpperCase(),
+      path: path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1'),
+      operation,
+    })),
+  );
+}
+
+function placesOf(document: any): Place[] {
+  const found: Place[] = [];
+  for (const { method, path, operation } of operationsOf(document)) {
+    for (const { in: where, name, schema } of operation.parameters ?? []) {
+      if (where === 'path') found.push({ method, path, where, name, free: false });
+      if (where === 'query' && !['integer', 'number', 'boolean'].includes(schema?.type))
+        found.push({ method, path, where, name, free: schema?.type === 'string' && !schema.format });
+    }
+    const example = EXAMPLE_BODIES[`${method} ${path}`]?.();
+    for (const [type, { schema }] of Object.entries<any>(operation.requestBody?.content ?? {})) {
+      const isForm = type.startsWith('multipart/');
+      if (isForm !== example instanceof FormData) continue;
+      const strings = new Map<string, boolean>();
+      stringsOf(document, schema, [], [], strings);
+      for (const [name, free] of strings) {
+        const top = name.split('.')[0] as string;
+        if (!isForm) found.push({ method, path, where: 'body', name, free });
+        else if (top !== 'file') found.push({ method, path, where: 'form', name: top, free: true });
+      }
+      if (isForm) found.push({ method, path, where: 'form', name: 'file name', free: true });
+    }
+  }
+  return found;
+}
+
+function stringsOf(
+  document: any,
+  given: any,
+  at: string[],
+  above: string[],
+  found: Map<string, boolean>,
+): void {
+  let schema = given;
+  let seen = above;
+  if (schema?.$ref) {
+    if (above.includes(schema.$ref)) return;
+    seen = [...above, schema.$ref];
+    schema = document.components.schemas[schema.$ref.split('/').at(-1)];
+  }
+  if (typeof schema !== 'object' || schema === null) return;
+  const isFree = !schema.format && !schema.enum && !schema.pattern;
+  if ([schema.type].flat().includes('string') && at.length > 0) {
+    const name = at.join('.');
+    found.set(name, (found.get(name) ?? false) || isFree);
+  }
+  for (const [name, field] of Object.entries(schema.properties ?? {}))
+    stringsOf(document, field, [...at, name], seen, found);
+  if (typeof schema.additionalProperties === 'object') {
+    found.set([...at, '{key}'].join('.'), true);
+    stringsOf(document, schema.additionalProperties, [...at, '{value}'], seen, found);
+  }
+  if (schema.items) stringsOf(document, schema.items, [...at, '[]'], seen, found);
+  for (const one of [...(schema.anyOf ?? []), ...(schema.oneOf ?? []), ...(schema.allOf ?? [])])
+    stringsOf(document, one, at, seen, found);
+}
+
+/** What a refusal quotes of what was sent says nothing. */
+function withoutEcho(body: unknown, payload: string): unknown {
+  const quoted = JSON.stringify(payload).slice(1, -1);
+  return typeof body === 'object' && body !== null
+    ? JSON.parse(JSON.stringify(body).replaceAll(quoted, ''))
+    : body;
+}
+
+const dataSource = () => app.application.nest.get<DataSource>(APPLICATION_DATA_SOURCE, { strict: false });
+
+/** Tables, columns, policies, functions, indexes, roles and their privileges. */
+function catalogue(): Promise<unknown> {
+  return asSuperuser(app.env, dataSource(), async client => {
+    const { rows } = await client.query(`
+      SELECT (SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM
+               (SELECT relname, relkind, relacl, relrowsecurity, relforcerowsecurity, relowner FROM pg_class
+                WHERE relnamespace = 'public'::regnamespace OR relpersistence = 't') t) AS tables,
+             (SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM
+               (SELECT attrelid, attname, atttypid, attacl FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+                WHERE c.relnamespace = 'public'::regnamespace) t) AS columns,
+             (SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM
+               (SELECT proname, proacl, md5(prosrc), prosecdef FROM pg_proc) t) AS functions,
+             (SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM (SELECT * FROM pg_policies) t) AS policies,
+             (SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM (SELECT nspname, nspacl FROM pg_namespace
+               WHERE nspname !~ '^pg_(toast_)?temp') t) AS schemas,
+             (SELECT count(*) FROM pg_largeobject_metadata) AS "largeObjects"`);
+    return rows;
+  });
+}
+
+function rowsOfVictim(): Promise<unknown> {
+  return asSuperuser(app.env, dataSource(), async client => {
+    const { rows: tables } = await client.query<{ name: string }>(
+      `SELECT table_name AS name FROM information_schema.columns
+       WHERE table_schema = 'public' AND column_name = 'tenant_id' AND table_name NOT LIKE 'usage%'
+         AND table_name NOT IN ('jobs', 'events', 'webhook_deliveries')
+       ORDER BY 1`,
+    );
+    const contents: Record<string, string> = {};
+    for (const { name } of tables) {
+      const { rows } = await client.query(
+        `SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text)) AS sum FROM ${name} t WHERE tenant_id = $1`,
+        [victim.ids['tenant']],
+      );
+      contents[name] = rows[0].sum;
+    }
+    return contents;
+  });
+}
+
+// The helper that the expectations above rest on.
+it('makes a place where an example has none', () => {
+  expect(withValue({ a: 1 }, ['b', '[]', 'c', '{value}'], 'x')).toEqual({ a: 1, b: [{ c: { name: 'x' } }] });
+  expect(withValue({ b: [{ d: 2 }] }, ['b', '[]', '{key}'], 'x')).toEqual({ b: [{ d: 2, x: 'a value' }] });
+  expect(withValue({}, ['b', '[]'], 'x')).toEqual({ b: ['x'] });
+});
