@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -7,6 +6,7 @@ import { writeDefaultPolicy } from '../../src/core/authorization/default-policy.
 import { parseEnv } from '../../src/foundation/config/env.js';
 import { openDatabase } from '../../src/foundation/database/data-source.js';
 import { migrate } from '../../src/foundation/database/migrate.js';
+import { templateName } from './template-name.js';
 
 /** Set by `npm run test:server`: the same tests on a PostgreSQL server and Redis. */
 export const SERVER = process.env['TEST_DATABASE_ADMIN_URL']
@@ -23,7 +23,7 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-const TEMPLATE = `enclave_template_${migrationsHash()}`;
+const TEMPLATE = templateName(join(import.meta.dirname, '../..'));
 
 /** Migrated once for all test files of all runs on the same migrations. */
 export async function prepareTemplate(): Promise<void> {
@@ -112,15 +112,4 @@ function withDatabase(url: string, name: string): string {
   const changed = new URL(url);
   changed.pathname = `/${name}`;
   return changed.href;
-}
-
-/** Of everything that decides what a migrated database looks like. */
-function migrationsHash(): string {
-  const root = join(import.meta.dirname, '../..');
-  const hash = createHash('sha256');
-  for (const name of readdirSync(join(root, 'migrations')).toSorted())
-    hash.update(readFileSync(join(root, 'migrations', name)));
-  hash.update(readFileSync(join(root, 'casbin/policy.csv')));
-  hash.update(readFileSync(join(root, 'src/foundation/database/migrate.ts')));
-  return hash.digest('hex').slice(0, 12);
 }
