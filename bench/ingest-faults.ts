@@ -13,9 +13,8 @@
  *
  * Ends with 1 where a document was lost, doubled or half there, where a count is wrong, or something was left behind.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,6 +26,7 @@ import { startRedisServer } from '../test/setup/redis-server.js';
 import { type ServerProcess, startServer } from './child-process.js';
 import { type Found, type Query, findRemains, storedKeys } from '../test/setup/ingestion-remains.js';
 import { type Installation, createInstallation, withClient } from './installation.js';
+import { type Victim, startPostgres } from './breakable-postgres.js';
 import { TenantClient, inParallel } from './tenant-client.js';
 import { textOf } from './texts.js';
 
@@ -56,13 +56,6 @@ const isReplaced = (number: number) => number % 10 === 4;
 const isDeleted = (number: number) => number % 15 === 8;
 /** By their titles: what is tried again is the same. */
 const texts = new Map<string, string>();
-
-/** What may be killed. */
-interface Victim {
-  name: string;
-  kill(): Promise<void>;
-  start(): Promise<void>;
-}
 
 /** Everything that one round runs. */
 interface Round {
@@ -339,56 +332,6 @@ function ownProcess(name: string, begin: () => Promise<ServerProcess>) {
       await running?.stop();
       running = null;
     },
-  };
-}
-
-/** A PostgreSQL that may be killed, where the settings name one; else one whose sessions are ended. */
-async function startPostgres() {
-  const url = process.env['FAULTS_POSTGRES_URL'];
-  const command = process.env['FAULTS_POSTGRES_RUN'];
-  if (!url || !command) {
-    return {
-      url: process.env['DATABASE_ADMIN_URL'] as string,
-      victimIn: ({ adminUrl }: Installation): Victim => ({
-        name: 'sessions of PostgreSQL',
-        kill: () =>
-          withClient(adminUrl as string, async client => {
-            await client.query(
-              `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid()`,
-            );
-          }),
-        start: () => Promise.resolve(),
-      }),
-      stop: () => Promise.resolve(),
-    };
-  }
-  let child: ChildProcess | null = null;
-  const start = async () => {
-    for (const until = performance.now() + 60_000; ;) {
-      // Sessions of the one before may not have noticed yet that it is gone: until they have, it does not start.
-      if (!child || child.exitCode !== null) child = spawn('sh', ['-c', command], { stdio: 'ignore' });
-      const answers = await withClient(url, client => client.query('SELECT 1')).then(
-        () => true,
-        () => false,
-      );
-      if (answers) return;
-      if (performance.now() > until) throw new Error('PostgreSQL has not started in 60 s.');
-      await sleep(100);
-    }
-  };
-  const end = async (signal: NodeJS.Signals) => {
-    if (!child) return;
-    const ended = once(child, 'exit');
-    child.kill(signal);
-    await ended;
-    child = null;
-  };
-  await start();
-  return {
-    url,
-    victimIn: (): Victim => ({ name: 'PostgreSQL', kill: () => end('SIGKILL'), start }),
-    stop: () => end('SIGINT'),
   };
 }
 

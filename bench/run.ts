@@ -28,6 +28,10 @@ const BENCHMARKS: Record<string, Benchmark> = {
   search: { about: 'Search through the whole stack against a bare Fastify + pg endpoint', quick: true },
   ingest: { about: 'Ingestion by stage, its memory, its turns: a server for most', quick: false },
   'ingest-faults': { about: 'Documents uploaded while processes are killed, and what is left', quick: false },
+  robustness: {
+    about: 'Requests at random, faults under load, and memory over 100,000 requests',
+    quick: false,
+  },
   retrieval: {
     about: 'nDCG, MRR and answers on judged collections, way by way: needs <folder>',
     quick: false,
