@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { issueToken } from '../setup/api-tokens.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
@@ -39,6 +40,41 @@ function form(
 }
 
 const preview = (body: unknown, as = editor.client) => as.post(PREVIEW, body);
+const uploadsUnderWay = () => (existsSync(scratch) ? readdirSync(scratch).length : 0);
+
+/** An upload of which all but the last line has been sent: how fast a machine is does not say what meets what. */
+function begunUpload(client: Client, path: string, content: string) {
+  const boundary = 'boundary-of-the-upload';
+  const sent = request(`${client.url}/api/v1${path}`, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${client.token}`,
+      'content-type': `multipart/form-data; boundary=${boundary}`,
+    },
+  });
+  const answered = new Promise<{ status: number | undefined; body: { code?: string } }>((resolve, reject) => {
+    sent.on('error', reject);
+    sent.on('response', answer => {
+      json(answer).then(
+        body => resolve({ status: answer.statusCode, body: body as { code?: string } }),
+        reject,
+      );
+    });
+  });
+  // One that is cut off on purpose has no answer.
+  answered.catch(() => undefined);
+  sent.write(
+    `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n${content}`,
+  );
+  return {
+    end: () => {
+      sent.end(`\r\n--${boundary}--\r\n`);
+      return answered;
+    },
+    destroy: () => sent.destroy(),
+  };
+}
+
 const documents = async () => (await app.admin.get('/tenants/acme/kbs/docs/documents')).body.total;
 
 it('shows what a file would become, and keeps nothing of it', async () => {
@@ -179,9 +215,11 @@ describe('it refuses', () => {
   });
 
   it('more at once than there is room for', async () => {
-    const answers = await Promise.all(
-      Array.from({ length: 20 }, () => preview({ text: LONG_TEXT.repeat(20) })),
+    const uploads = Array.from({ length: 20 }, () =>
+      begunUpload(editor.client, PREVIEW, LONG_TEXT.repeat(20)),
     );
+    await expect.poll(uploadsUnderWay).toBe(20);
+    const answers = await Promise.all(uploads.map(upload => upload.end()));
     const statuses = answers.map(({ status }) => status);
     expect(new Set(statuses)).toEqual(new Set([200, 429]));
     const refused = answers.find(({ status }) => status === 429);
@@ -190,33 +228,23 @@ describe('it refuses', () => {
   });
 
   it('more of one tenant than two at once, and nobody else for it', async () => {
-    const many = Array.from({ length: 10 }, () => preview({ text: LONG_TEXT.repeat(20) }));
     const path = PREVIEW.replace('acme', 'globex');
-    const others = Array.from({ length: 2 }, () => globex.client.post(path, { text: LONG_TEXT.repeat(20) }));
-    for (const answer of others) await expectStatus(200, answer);
-    const statuses = (await Promise.all(many)).map(({ status }) => status);
-    expect(statuses).toContain(429);
+    const many = Array.from({ length: 10 }, () => begunUpload(editor.client, PREVIEW, LONG_TEXT.repeat(20)));
+    const others = Array.from({ length: 2 }, () => begunUpload(globex.client, path, LONG_TEXT.repeat(20)));
+    await expect.poll(uploadsUnderWay).toBe(12);
+    const [ofOne, ofTheOther] = await Promise.all([
+      Promise.all(many.map(upload => upload.end())),
+      Promise.all(others.map(upload => upload.end())),
+    ]);
+    expect(ofTheOther.map(({ status }) => status)).toEqual([200, 200]);
+    expect(ofOne.map(({ status }) => status)).toContain(429);
   });
 
   it('nobody because others send slowly', async () => {
-    const boundary = 'slow';
-    const slow = Array.from({ length: 8 }, () => {
-      const sent = request(`${editor.client.url}/api/v1${PREVIEW}`, {
-        method: 'POST',
-        headers: {
-          authorization: `Bearer ${editor.client.token}`,
-          'content-type': `multipart/form-data; boundary=${boundary}`,
-        },
-      });
-      sent.on('error', () => undefined);
-      sent.write(
-        `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n${PARAGRAPH}`,
-      );
-      return sent;
-    });
-    await expect.poll(() => (existsSync(scratch) ? readdirSync(scratch).length : 0)).toBe(8);
+    const slow = Array.from({ length: 8 }, () => begunUpload(editor.client, PREVIEW, PARAGRAPH));
+    await expect.poll(uploadsUnderWay).toBe(8);
     await expectStatus(200, preview({ text: 'A text.' }));
-    for (const sent of slow) sent.destroy();
+    for (const upload of slow) upload.destroy();
     await expect.poll(() => readdirSync(scratch)).toEqual([]);
   });
 });
