@@ -6,7 +6,7 @@ const MOST = { nearest: 200, heaviest: 200, postings: 12_000 };
  * The same of each of two, which make up for each other. A candidate costs less than ten entries of a list, and an entry
  * of the HNSW index more than ten candidates: measured with 50,000 chunks.
  */
-const MOST_OF_BOTH = { nearest: 40, heaviest: 300, postings: 4_500 };
+const MOST_OF_BOTH = { nearest: 40, heaviest: 250, postings: 4_500 };
 /** Share of the candidates that may be gone already. */
 const MOST_GONE = 0.25;
 

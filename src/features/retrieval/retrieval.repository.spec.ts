@@ -208,6 +208,7 @@ describe('RetrievalRepository.search', () => {
       passages: [],
       terms: [],
       chunk_count: 0,
+      unfinished: false,
     });
   });
 

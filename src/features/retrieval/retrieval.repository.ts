@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { validate as isUuid } from 'uuid';
 import { CONFIG_FIELDS } from '../../core/tenancy/tenant-config.js';
-import { type Tx, queryPrepared } from '../../foundation/database/transaction.js';
+import { type Tx, queryLast, queryPrepared } from '../../foundation/database/transaction.js';
 import { halfvecLiteral } from '../documents/halfvec.js';
 import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
 import type { MetadataCondition } from './metadata-filter.js';
@@ -53,6 +53,8 @@ export interface SearchParameters {
   withTerms?: boolean;
   /** What the last search in the kb said of it. Where it is wrong, all chunks are read [false]. */
   large?: boolean;
+  /** Nothing else is asked in this transaction, which ends with the first ranking [false]. */
+  alone?: boolean;
   /** Ranks these chunks alone, each of them, whether a leg has found it or not. */
   chunkIds?: readonly string[];
 }
@@ -146,12 +148,24 @@ const MOST_WORDS = 50;
 /** Ranked passages of one kb, and what the kb knows of the question's words. */
 @Injectable()
 export class RetrievalRepository {
-  /** One statement, the look-up of the kb included: null where it does not exist, or not for this tenant. */
+  /**
+   * One statement, the look-up of the kb included: null where it does not exist, or not for this tenant.
+   *
+   * @returns `unfinished` where another ranking would have been needed, and there is no transaction for it any more
+   */
   async search(
     tx: Tx,
     parameters: SearchParameters,
-  ): Promise<SearchResult & { kb: SearchedKnowledgeBase | null }> {
-    const { kb, filter, phrases = [], feedback = false, fusion = 'score', withTerms = false } = parameters;
+  ): Promise<SearchResult & { kb: SearchedKnowledgeBase | null; unfinished: boolean }> {
+    const {
+      kb,
+      filter,
+      phrases = [],
+      feedback = false,
+      fusion = 'score',
+      withTerms = false,
+      alone = false,
+    } = parameters;
     const chosen = parameters.chunkIds !== undefined;
     const values = valuesOf(parameters);
     const run = async (counted: boolean, large: boolean) => {
@@ -167,7 +181,9 @@ export class RetrievalRepository {
         chosen,
         large,
       });
-      const [result] = await queryPrepared<SearchResult & { kb: SearchedKnowledgeBase | null }>(
+      const [result] = await (alone ? queryLast : queryPrepared)<
+        SearchResult & { kb: SearchedKnowledgeBase | null }
+      >(
         tx,
         statement,
         statement.parameters.map(name => values[name]),
@@ -176,15 +192,17 @@ export class RetrievalRepository {
     };
     const large = (parameters.large ?? false) && filter === undefined && phrases.length === 0 && !chosen;
     let result = await run(false, large);
-    if (large && result.kb && !result.kb.large) result = await run(false, false);
+    const notIndexed = large && result.kb !== null && !result.kb.large;
     // The stored frequencies are of all documents: scores made with them would tell which words stand in the hidden ones.
-    if (result.kb?.partly_hidden) result = await run(true, false);
+    const hidden = result.kb?.partly_hidden ?? false;
+    const unfinished = alone && (notIndexed || hidden);
+    if (!unfinished && (notIndexed || hidden)) result = await run(hidden, false);
     for (const passage of result.passages) {
       passage.graph = null;
       passage.rerank = null;
       passage.ordinals = [passage.ordinal];
     }
-    return result;
+    return { ...result, unfinished };
   }
 
   /** The distinct lexemes of each text under the kb's configuration, in the order of the texts. */

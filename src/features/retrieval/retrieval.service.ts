@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { CreditsService } from '../../core/credits/credits.service.js';
 import type { CreditLine } from '../../core/credits/price-list.js';
-import type { EmbeddingModel, RerankModel } from '../../core/models/model.js';
+import type { EmbeddingModel } from '../../core/models/model.js';
 import { ModelsService } from '../../core/models/models.service.js';
 import {
   type ConfigOverrides,
@@ -17,7 +17,7 @@ import type { Tx } from '../../foundation/database/transaction.js';
 import { estimateTokens } from '../../foundation/extraction/token-estimate.js';
 import { Problem } from '../../foundation/http/problem.js';
 import { withGraph } from './graph-fusion.js';
-import { type GraphPlan, GraphSearch } from './graph-search.service.js';
+import { GraphSearch } from './graph-search.service.js';
 import { type UsedGraph, usedOf } from './graph-spreading.js';
 import { mergedResult } from './merged-ranking.js';
 import { diversified, joined, spansOf } from './passage-selection.js';
@@ -28,13 +28,13 @@ import { KEYWORD_TOKENS } from './question-keywords.js';
 import { Reranking } from './reranking.service.js';
 import { type SearchFields, shownScore, toFilter } from './retrieval.dto.js';
 import {
-  type DocumentFilter,
   RetrievalRepository,
   type SearchParameters,
   type SearchResult,
   type SearchedKnowledgeBase,
 } from './retrieval.repository.js';
 import { type GraphUse, graphUseOf, legsOf } from './search-mode.js';
+import { type KbFacts, type KbPlan, type Plan, type Search, isAlone } from './search-plan.js';
 import { MOST_PASSAGES } from './search-statement.repository.js';
 
 /** A knowledge base that was searched, and what holds in it. */
@@ -70,49 +70,6 @@ interface SearchedPart extends SearchedKb {
   fusionWeight: number;
   /** Of its graph. */
   used: UsedGraph | null;
-}
-
-/** What the last search in a knowledge base has told of it: a guess, which the next one checks. */
-interface KbFacts {
-  embeddingModel: string | null;
-  config: EffectiveConfig;
-  /** Whether it has an index of its own. */
-  large: boolean;
-}
-
-/** What one attempt at a search in a knowledge base works with. */
-interface KbPlan {
-  reference: string;
-  facts: KbFacts | undefined;
-  model: EmbeddingModel | null;
-  vector?: readonly number[] | undefined;
-  /** What its graph is looked at for; null where it is not. */
-  graph: GraphPlan | null;
-}
-
-/** What one attempt at a search works with. */
-interface Plan {
-  kbs: KbPlan[];
-  rerank: RerankModel | null;
-  /** Whether there is one that cannot be used now. */
-  rerankFailed: boolean;
-  /** What decided on both. */
-  config: EffectiveConfig;
-}
-
-/** Of one search, through all its attempts. */
-interface Search {
-  request: SearchFields;
-  use: GraphUse | null;
-  signal: AbortSignal;
-  syntax: QuerySyntax;
-  filter: DocumentFilter | undefined;
-  ofTenant: ConfigOverrides;
-  withTerms: boolean;
-  /** Tokens that models were given, by model. */
-  embedded: Map<string, number>;
-  /** Micro-credits that were paid on the way. */
-  credits: number;
 }
 
 const KBS_REMEMBERED = 10_000;
@@ -217,15 +174,18 @@ export class RetrievalService {
     signal: AbortSignal,
     extend?: (tx: Tx, retrieved: Retrieved) => Promise<T>,
   ): Promise<{ retrieved: Retrieved; extended: T | undefined }> {
+    const use = graphUseOf(request.mode);
+    const syntax = readQuery(request.query, request);
     const search: Search = {
       request,
-      use: graphUseOf(request.mode),
+      use,
       signal,
-      syntax: readQuery(request.query, request),
+      syntax,
       filter: request.filter && toFilter(request.filter),
       ofTenant: await this.tenantConfig(),
       // Answering needs them, and answering is what extends a search; so does one ranking of several.
       withTerms: extend !== undefined || kbReferences.length > 1,
+      alone: use === null && isAlone(request, syntax, kbReferences, extend !== undefined),
       embedded: new Map(),
       credits: 0,
     };
@@ -338,8 +298,9 @@ export class RetrievalService {
         phrases: search.syntax.phrases,
         withTerms: search.withTerms,
         large: facts?.large,
+        alone: !last && search.alone && facts?.oneStatement,
       };
-      const { kb, ...found } = await this.repository.search(
+      const { kb, unfinished, ...found } = await this.repository.search(
         tx,
         use && graph ? this.graphs.first(use, graph, parameters) : parameters,
       );
@@ -350,7 +311,9 @@ export class RetrievalService {
         embeddingModel: kb.embedding_model,
         config,
         large: kb.large,
+        oneStatement: !kb.partly_hidden,
       });
+      stale ||= unfinished;
       if (mode !== 'keyword' && found.chunk_count > 0 && kb.embedding_model !== null) {
         if (model?.name !== kb.embedding_model) {
           if (last || (!model && facts?.embeddingModel === kb.embedding_model))

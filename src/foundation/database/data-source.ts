@@ -5,6 +5,7 @@ import { MIGRATIONS } from '../../../migrations/all.js';
 import type { Env } from '../config/env.js';
 import { SettingsError } from '../config/env.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.js';
+import { GatheringSocket } from './gathering-socket.js';
 import { DEFAULT_LOGIN_ROLE } from './roles.js';
 import { StatementClient, script } from './statement-client.js';
 
@@ -94,6 +95,9 @@ function serverAccess(
         poolSize: settings.poolSize,
         extra: {
           Client: StatementClient,
+          // What is asked behind something else does not wait for its answer.
+          pipeline: true,
+          stream: () => new GatheringSocket(),
           statement_timeout: STATEMENT_TIMEOUT_MS,
           idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
           // Policies make statements look dearer than they are: compiling them takes longer than running them.

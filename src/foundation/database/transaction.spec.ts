@@ -6,7 +6,7 @@ import { SERVER, TEST_SECRET, type TestDatabase, createTestDatabase } from '../.
 import { asSuperuser } from '../../../test/setup/superuser.js';
 import { parseEnv } from '../config/env.js';
 import { type DatabaseAccess, openDatabase } from './data-source.js';
-import { afterCommit, runTransaction } from './transaction.js';
+import { afterCommit, queryLast, runTransaction } from './transaction.js';
 
 let database: TestDatabase;
 let access: DatabaseAccess;
@@ -128,6 +128,45 @@ describe('runTransaction', () => {
       expect(await count()).toBe(0);
     },
   );
+});
+
+describe('queryLast', () => {
+  const noted = { name: 'noted', text: 'INSERT INTO notes SELECT 6 / $1::integer RETURNING text' };
+
+  it('is committed with what went before it', async () => {
+    const seen = vi.fn();
+    const rows = await runTransaction(dataSource, ENTER, async tx => {
+      afterCommit(tx, seen);
+      await tx.query(insert);
+      return queryLast(tx, noted, [2]);
+    });
+    expect(rows).toEqual([{ text: '3' }]);
+    expect(await count()).toBe(2);
+    expect(seen).toHaveBeenCalledOnce();
+  });
+
+  it('takes with it what went before it where it fails, and nothing of what comes after', async () => {
+    const seen = vi.fn();
+    const failing = runTransaction(dataSource, ENTER, async tx => {
+      afterCommit(tx, seen);
+      await tx.query(insert);
+      return queryLast(tx, noted, [0]);
+    });
+    await expect(failing).rejects.toThrow('division by zero');
+    expect(seen).not.toHaveBeenCalled();
+    expect(await count()).toBe(0);
+    expect(await runTransaction(dataSource, ENTER, tx => queryLast(tx, noted, [3]))).toEqual([{ text: '2' }]);
+  });
+
+  it.runIf(SERVER)('leaves nothing of the transaction to ask in', async () => {
+    const settings = await runTransaction(dataSource, ENTER, async tx => {
+      const ask = `SELECT current_setting('app.tenant_id', true) AS tenant`;
+      const before = await tx.query(ask);
+      await queryLast(tx, noted, [1]);
+      return [before, await tx.query(ask)];
+    });
+    expect(settings).toEqual([[{ tenant: 'somebody' }], [{ tenant: '' }]]);
+  });
 });
 
 describe('afterCommit', () => {

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { ClientBase, QueryResult } from 'pg';
+import type { Client, ClientBase, QueryResult } from 'pg';
 import {
   type DataSource,
   type EntityManager,
@@ -15,6 +15,8 @@ export type Tx = EntityManager;
 const open = new AsyncLocalStorage<true>();
 const afterCommitWork = new WeakMap<Tx, Array<() => void>>();
 const lastStatements = new WeakMap<Tx, Array<() => string>>();
+/** COMMITs that left with the last statement. */
+const commits = new WeakMap<Tx, Promise<void>>();
 
 /** A statement that every connection parses once, and plans anew only where that pays. Its name belongs to its text. */
 export interface PreparedStatement {
@@ -28,10 +30,35 @@ export async function queryPrepared<Row>(
   statement: PreparedStatement,
   values: unknown[],
 ): Promise<Row[]> {
-  const connection = (await tx.queryRunner?.connect()) as ClientBase | undefined;
-  if (!connection) throw new Error('queryPrepared() was called outside of a transaction.');
+  const connection = await connectionOf(tx);
   const { rows } = await connection.query({ ...statement, values });
   return rows as Row[];
+}
+
+async function connectionOf(tx: Tx): Promise<Client> {
+  const connection = (await tx.queryRunner?.connect()) as Client | undefined;
+  if (!connection) throw new Error('A prepared statement was called outside of a transaction.');
+  return connection;
+}
+
+/**
+ * The same, as the last statement of the transaction: on a server COMMIT leaves together with it. Where it fails, that rolls
+ * back; afterwards nothing can be asked of `tx`.
+ */
+export async function queryLast<Row>(
+  tx: Tx,
+  statement: PreparedStatement,
+  values: unknown[],
+): Promise<Row[]> {
+  const connection = await connectionOf(tx);
+  const answer = connection.query({ ...statement, values });
+  // Without pipelining it would only wait in a queue.
+  if (connection.pipeline) {
+    const committed = commit(connection, tx);
+    committed.catch(() => undefined);
+    commits.set(tx, committed);
+  }
+  return (await answer).rows as Row[];
 }
 
 /**
@@ -90,10 +117,7 @@ export async function runTransaction<T>(
     lastStatements.set(tx, last);
     const result = await open.run(true, () => work(tx));
     await entered;
-    await commit(
-      connection,
-      last.map(statement => statement()),
-    );
+    await (commits.get(tx) ?? commit(connection, tx));
     await runner.release();
     for (const call of afterwards) call();
     return result;
@@ -109,7 +133,8 @@ const wasReleased = (error: unknown): error is Error =>
   error instanceof QueryRunnerProviderAlreadyReleasedError;
 
 /** After an error that `work` has swallowed, PostgreSQL answers COMMIT with a rollback, and no error. */
-async function commit(connection: ClientBase, last: readonly string[]): Promise<void> {
+async function commit(connection: ClientBase, tx: Tx): Promise<void> {
+  const last = (lastStatements.get(tx) ?? []).map(statement => statement());
   const answer: unknown = await script(connection, [...last, 'COMMIT'].join('; '));
   // Of several statements in one message there are several results.
   const { command } = [answer].flat().at(-1) as QueryResult;
