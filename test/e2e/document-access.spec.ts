@@ -154,6 +154,8 @@ describe('a document that only some may read', () => {
     expect(absent).toHaveLength(1);
     expect(await scores(listed, 'Zephyr', 'keyword')).not.toEqual(await scores(listed, 'Quokka', 'keyword'));
     expect(await scores(owner, 'Zephyr', 'keyword')).not.toEqual(await scores(owner, 'Quokka', 'keyword'));
+    // What was true for whoever asked last is not for who asks now.
+    expect(await scores(outsider, 'Zephyr', 'keyword')).toEqual(absent);
   });
 
   it('is no more for a role that was granted on the knowledge base', async () => {
@@ -327,7 +329,7 @@ describe('the list of readers', () => {
     expect((await titles(owner.client)).total).toBe(2);
   });
 
-  it('is written down in the audit, and never what the document says', async () => {
+  it('is written down in the audit, and never what the document says, nor its title', async () => {
     const entries = await tenantAudit(app, acme.id, 'document');
     const changes = entries.filter(entry => entry.action === 'document.acl_changed');
     expect(changes[0]).toMatchObject({
@@ -344,6 +346,54 @@ describe('the list of readers', () => {
       new Set(['document.created', 'document.deleted', 'document.reindexed', 'document.acl_changed']),
     );
     expect(JSON.stringify(entries)).not.toContain('The bonus is a month');
+    const of = (id: string) => entries.filter(entry => entry.resource_id === id);
+    expect(of(open.id).map(({ details }) => details['title'])).toContain(open.title);
+    for (const { action, details } of of(secret.id)) {
+      const isOpened = action === 'document.acl_changed' && details['after'] === null;
+      expect(details['title'], action).toBe(isOpened ? secret.title : null);
+    }
+    expect(JSON.stringify(entries)).not.toMatch(/Salaries|bonus/);
+  });
+
+  it('shows whoever reads the audit, but not the document, neither its titles nor its address', async () => {
+    const source = { source_id: 'plan', source_url: 'https://intranet.example.com/takeover' };
+    const fields = { acl: { members: [listed.id] }, ...source };
+    const add = async (more: object) =>
+      (await expectStatus(202, listed.client.post(`${DOCS}/documents/text`, { ...fields, ...more }))).body;
+    const { id } = await add({ text: 'Plan one.', title: 'Takeover one' });
+    await app.settled('acme', id);
+    await expectStatus(200, listed.client.patch(document(id), { title: 'Takeover two' }));
+    await add({ text: 'Plan two.', title: 'Takeover three' });
+    await app.settled('acme', id);
+    await expectStatus(204, listed.client.delete(document(id)));
+    // Closed by newer content: whoever reads this entry may not read the document that it is about.
+    const closed = await app.addText('acme', 'Everybody may read it.', {
+      source_id: 'closing',
+      title: 'Menu',
+    });
+    await expectStatus(
+      202,
+      listed.client.post(`${DOCS}/documents/text`, {
+        text: 'Few may.',
+        source_id: 'closing',
+        acl: { members: [listed.id] },
+      }),
+    );
+    const entries = await tenantAudit(app, acme.id, 'document');
+    const told = (of: string) => entries.filter(entry => entry.resource_id === of);
+    expect(told(id).map(({ action }) => action)).toEqual([
+      'document.created',
+      'document.updated',
+      'document.version_added',
+      'document.deleted',
+    ]);
+    expect(JSON.stringify(told(id))).not.toMatch(/takeover/i);
+    expect(told(closed.id).map(({ action, details }) => [action, details['title']])).toEqual([
+      ['document.created', 'Menu'],
+      ['document.version_added', null],
+    ]);
+    await app.settled('acme', closed.id);
+    await expectStatus(204, listed.client.delete(document(closed.id)));
   });
 });
 

@@ -1,12 +1,16 @@
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
 import type { Answer } from '../setup/client.js';
+import { SERVER } from '../setup/database.js';
 import { PNG, docxOf, encryptedPdfOf, pdfOf, uploadOf } from '../setup/files.js';
 import { type ModelServer, startModelServer } from '../setup/model-server.js';
 import { expectProblem } from '../setup/problem.js';
+import { asSuperuser } from '../setup/superuser.js';
 
 let app: TestApplication;
 let model: ModelServer;
@@ -38,7 +42,6 @@ const search = async (query: string, kb = 'docs', more: object = {}) =>
   (await expectStatus(200, app.admin.post(`${kbs}/${kb}/search`, { query, mode: 'keyword', ...more }))).body
     .passages as any[];
 const statistics = async (kb = 'docs') => (await expectStatus(200, app.admin.get(`${kbs}/${kb}/stats`))).body;
-/** Originals of the knowledge base, on the disk. */
 /** The SHA-256 of each original that is stored. */
 const storedFiles = async (kb = 'docs'): Promise<string[]> => {
   const { id, tenant_id } = (await app.admin.get(`${kbs}/${kb}`)).body;
@@ -116,6 +119,21 @@ describe('knowledge bases', () => {
     await app.createTenant('neighbour');
     expect((await app.admin.get('/tenants/neighbour/kbs/docs')).body.name).toBe('Docs');
     expectProblem(await app.admin.get('/tenants/neighbour/kbs/twins'), 404, 'not_found');
+  });
+
+  it.runIf(SERVER)('are renamed while documents are added', async () => {
+    const { body: made } = await expectStatus(201, app.admin.post(kbs, { name: 'Busy' }));
+    const dataSource = app.application.nest.get<DataSource>(APPLICATION_DATA_SOURCE, { strict: false });
+    // What adding one does: a foreign key that holds the knowledge base, and a count that changes it.
+    const renamed = await asSuperuser(app.env, dataSource, async adding => {
+      await adding.query('SELECT FROM knowledge_bases WHERE id = $1 FOR KEY SHARE', [made.id]);
+      const waiting = app.admin.patch(`${kbs}/${made.id}`, { slug: 'very-busy' });
+      const waits = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      await expect.poll(async () => (await adding.query(waits)).rowCount).toBeGreaterThan(0);
+      await adding.query('SELECT FROM knowledge_bases WHERE id = $1 FOR NO KEY UPDATE', [made.id]);
+      return { waiting };
+    });
+    expect(await renamed.waiting).toMatchObject({ status: 200, body: { slug: 'very-busy' } });
   });
 
   it('are listed, searched, sorted and paged', async () => {

@@ -1,7 +1,11 @@
+import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { APPLICATION_DATA_SOURCE } from '../../src/foundation/database/tokens.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
+import { SERVER } from '../setup/database.js';
 import { type ModelServer, startModelServer } from '../setup/model-server.js';
 import { expectProblem } from '../setup/problem.js';
+import { asSuperuser } from '../setup/superuser.js';
 
 const TENANT = '/tenants/cycles';
 const KB = `${TENANT}/kbs/docs`;
@@ -251,5 +255,28 @@ describe('the language of a knowledge base', () => {
       .toBe('german');
     expect(await titles('häuser')).toEqual(['later', 'plural', 'singular']);
     expect(await titles('die')).toEqual([]);
+  });
+
+  it('is changed in each tenant apart', async () => {
+    await app.createTenant('boats');
+    await app.addText('boats', 'The houses at the harbour are old.');
+    const docs = '/tenants/boats/kbs/docs';
+    await expectStatus(200, app.admin.patch(docs, { language: 'simple' }));
+    await expect
+      .poll(async () => (await app.admin.get(docs)).body.indexed_language, { timeout: 20_000 })
+      .toBe('simple');
+    expect((await app.admin.get(kb)).body.indexed_language).toBe('german');
+  });
+
+  it.runIf(SERVER)('does not wait for whoever holds one of its documents', async () => {
+    const dataSource = app.application.nest.get<DataSource>(APPLICATION_DATA_SOURCE, { strict: false });
+    await asSuperuser(app.env, dataSource, async somebody => {
+      await somebody.query(`SELECT FROM documents WHERE title = 'plural' FOR UPDATE`);
+      await expectStatus(200, app.admin.patch(kb, { language: 'simple' }));
+      await expect
+        .poll(async () => (await app.admin.get(kb)).body.indexed_language, { timeout: 10_000 })
+        .toBe('simple');
+    });
+    expect(await titles('die')).toEqual(['plural', 'tokyo']);
   });
 });

@@ -167,21 +167,22 @@ describe('tenants', () => {
   });
 
   it('that are suspended refuse their members, not the platform, until they are active again', async () => {
-    const { client } = await app.createMember('xray', 'owner');
-    expect((await client.get('/tenants/xray')).status).toBe(200);
-    expect((await app.admin.post('/tenants/xray/suspend')).body.status).toBe('suspended');
-    expectProblem(await client.get('/tenants/xray'), 403, 'tenant_suspended');
-    expectProblem(await client.get('/tenants/xray/kbs/docs'), 403, 'tenant_suspended');
+    await app.createTenant('asleep');
+    const { client } = await app.createMember('asleep', 'owner');
+    expect((await client.get('/tenants/asleep')).status).toBe(200);
+    expect((await app.admin.post('/tenants/asleep/suspend')).body.status).toBe('suspended');
+    expectProblem(await client.get('/tenants/asleep'), 403, 'tenant_suspended');
+    expectProblem(await client.get('/tenants/asleep/kbs/docs'), 403, 'tenant_suspended');
     expectProblem(
-      await client.post('/tenants/xray/kbs/docs/search', { query: 'x' }),
+      await client.post('/tenants/asleep/kbs/docs/search', { query: 'x' }),
       403,
       'tenant_suspended',
     );
     expect((await client.get('/auth/me')).status).toBe(200);
-    expect((await app.admin.get('/tenants/xray/kbs/docs')).status).toBe(200);
-    expect(namesOf(await app.admin.get('/tenants?status=suspended'))).toEqual(['xray']);
-    expect((await app.admin.post('/tenants/xray/activate')).body.status).toBe('active');
-    expect((await client.get('/tenants/xray/kbs/docs')).status).toBe(200);
+    expect((await app.admin.get('/tenants/asleep/kbs/docs')).status).toBe(200);
+    expect(namesOf(await app.admin.get('/tenants?status=suspended'))).toEqual(['asleep']);
+    expect((await app.admin.post('/tenants/asleep/activate')).body.status).toBe('active');
+    expect((await client.get('/tenants/asleep/kbs/docs')).status).toBe(200);
   });
 
   it('are the same 404 for strangers as those that do not exist', async () => {

@@ -138,6 +138,14 @@ describe('a message', () => {
       type: 'document.failed',
       data: { title: 'broken', error: { code: expect.any(String), message: expect.any(String) } },
     });
+    // Whoever is told need not be one of those who may read it.
+    const restricted = await app.addText('acme', 'A text for nobody.', { title: 'Merger', acl: {} });
+    const { body } = await receiver.waitFor(hook.path, 3);
+    expect(body).toMatchObject({
+      type: 'document.ready',
+      data: { document_id: restricted.id, title: null, chunk_count: 1 },
+    });
+    expect(JSON.stringify(body)).not.toContain('Merger');
     await hook.remove();
   });
 

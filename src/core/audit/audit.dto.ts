@@ -112,7 +112,7 @@ export const auditEntrySchema = z
     resource: z.object({ type: z.string().meta({ example: 'member' }), id: z.string().nullable() }),
     details: z
       .record(z.string(), jsonValue)
-      .describe('What changed, before and after; no secrets')
+      .describe('What changed, before and after; no secrets, and of restricted documents no titles')
       .meta({ example: { roles: ['editor'] } }),
     outcome: z.enum(OUTCOMES),
     ip: z.string().nullable().meta({ example: '203.0.113.7' }),

@@ -16,7 +16,7 @@ export interface Chunk {
   token_count: number;
 }
 
-/** `reweighNeeded`: the kb is too large to be reweighed in the same breath; call {@link ChunksRepository.reweigh} after it. */
+/** `reweighNeeded`: call {@link ChunksRepository.reweigh} in a transaction of its own, once this one has committed. */
 export interface IndexState {
   reweighNeeded: boolean;
 }
@@ -235,7 +235,7 @@ export class ChunksRepository {
    * Makes the keyword index of the kb anew in its language (about 0.3 ms a chunk); what was searchable stays so until the
    * transaction commits.
    *
-   * @returns whether it was in another one; `reweighNeeded` as ever
+   * @returns whether it was in another one; `reweighNeeded` of a small kb too
    * @throws KnowledgeBaseGoneError
    */
   async reindexKeywords(tx: Tx, kbId: string): Promise<IndexState & { changed: boolean }> {
@@ -269,7 +269,9 @@ export class ChunksRepository {
     );
     await this.forgetIndexes(tx, kbId);
     await this.setAccess(tx, access);
-    return { changed: true, ...(await this.reweighIfDrifted(tx, await this.lock(tx, kbId), kbId)) };
+    // Not here: a row that is updated twice in a transaction has its foreign key checked, and waits for whoever has the
+    // document and waits for the knowledge base.
+    return { changed: true, reweighNeeded: isDrifted(await this.lock(tx, kbId)) };
   }
 
   /**
@@ -366,11 +368,12 @@ export class ChunksRepository {
   }
 
   private async reweighIfDrifted(tx: Tx, kb: KnowledgeBaseRow, kbId: string): Promise<IndexState> {
-    const drifted =
-      kb.average_length > 0 &&
-      Math.abs(kb.average_length - kb.reference_length) > LENGTH_DRIFT * kb.reference_length;
+    const drifted = isDrifted(kb);
     if (!drifted || kb.chunk_count >= REWEIGH_INLINE_CHUNKS) return { reweighNeeded: drifted };
     await this.reweigh(tx, kbId);
     return { reweighNeeded: false };
   }
 }
+
+const isDrifted = ({ average_length: average, reference_length: reference }: KnowledgeBaseRow): boolean =>
+  average > 0 && Math.abs(average - reference) > LENGTH_DRIFT * reference;

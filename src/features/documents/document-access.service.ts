@@ -10,6 +10,7 @@ import { DocumentReadersRepository } from './document-readers.repository.js';
 import type { Document } from './document.entity.js';
 import type { Acl } from './documents.dto.js';
 import { DocumentsRepository } from './documents.repository.js';
+import { toldDetails } from './told-document.js';
 
 /** Who may read a document, of all who read its knowledge base. The database holds every query to it. */
 @Injectable()
@@ -40,10 +41,11 @@ export class DocumentAccessService {
       if (acl) await this.restrict(tx, document, acl);
       else await this.readers.open(tx, id);
       const after = acl && (await this.readers.list(tx, id));
+      const { kbId, title } = document;
       this.audit.record(tx, {
         action: 'document.acl_changed',
         resource: { type: 'document', id },
-        details: { kb_id: document.kbId, title: document.title, before, after },
+        details: toldDetails({ kbId, title, restricted: after !== null }, { before, after }),
       });
       return after;
     });

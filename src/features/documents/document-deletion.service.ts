@@ -11,6 +11,7 @@ import { DocumentVersionsRepository } from './document-versions.repository.js';
 import type { Document } from './document.entity.js';
 import { DocumentsRepository } from './documents.repository.js';
 import { IngestionCalls } from './ingestion-calls.service.js';
+import { toldDetails } from './told-document.js';
 
 /** Deletes documents: rows, chunks and counts in one transaction; then their originals. */
 @Injectable()
@@ -99,11 +100,11 @@ export class DocumentDeletionService {
     await this.storage.forget(keys);
   }
 
-  private record(tx: Tx, { id, kbId, title }: Document, details: Record<string, unknown>): void {
+  private record(tx: Tx, document: Document, details: Record<string, unknown>): void {
     this.audit.record(tx, {
       action: 'document.deleted',
-      resource: { type: 'document', id },
-      details: { kb_id: kbId, title, ...details },
+      resource: { type: 'document', id: document.id },
+      details: toldDetails(document, details),
     });
   }
 }

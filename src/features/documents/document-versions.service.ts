@@ -16,6 +16,7 @@ import type { Acl } from './documents.dto.js';
 import { DocumentsRepository } from './documents.repository.js';
 import { IngestionCalls } from './ingestion-calls.service.js';
 import { StagingRepository } from './staging.repository.js';
+import { toldDetails } from './told-document.js';
 
 /** Content that has arrived. */
 export interface NewFile {
@@ -263,7 +264,7 @@ export class DocumentVersionsService {
       // What is searchable is the newest again; whatever was on its way is not wanted any more.
       const superfluous = (await this.giveUpNewer(tx, known)) ?? [];
       await this.describe(tx, known, description);
-      this.record(tx, 'document.version_restored', known, { version: indexed.version });
+      this.record(tx, 'document.version_restored', known, description, { version: indexed.version });
       return { document: await this.read(tx, known), superfluous: [...superfluous, content.key] };
     }
     const version = known.version + 1;
@@ -297,8 +298,9 @@ export class DocumentVersionsService {
     await this.countResized(tx, known, content.sizeBytes);
     await this.describe(tx, known, description);
     this.calls.afterCommit(tx);
-    this.record(tx, 'document.version_added', known, {
-      version: content.version,
+    const { version } = content;
+    this.record(tx, 'document.version_added', known, description, {
+      version,
       ...detailsOf(description, content),
     });
     return { document: await this.read(tx, known), superfluous };
@@ -379,7 +381,7 @@ export class DocumentVersionsService {
     if (acl) await this.access.restrict(tx, document, acl);
     await this.knowledgeBases.countDocument(tx, document.kbId, 1, document.sizeBytes);
     this.calls.afterCommit(tx);
-    this.record(tx, 'document.created', document, detailsOf(description, document));
+    this.record(tx, 'document.created', document, description, detailsOf(description, document));
   }
 
   /**
@@ -399,10 +401,10 @@ export class DocumentVersionsService {
     return { document: await this.read(tx, same), superfluous: [key] };
   }
 
-  private async retry(tx: Tx, document: Document, { by }: DocumentDescription): Promise<void> {
-    await this.documents.requeue(tx, document.id, by.tokenId);
+  private async retry(tx: Tx, document: Document, description: DocumentDescription): Promise<void> {
+    await this.documents.requeue(tx, document.id, description.by.tokenId);
     this.calls.afterCommit(tx);
-    this.record(tx, 'document.reindexed', document);
+    this.record(tx, 'document.reindexed', document, description);
   }
 
   /** What is given replaces, what is missing stays. */
@@ -433,12 +435,11 @@ export class DocumentVersionsService {
     return duplicate((await this.versions.findByContent(tx, kbId, sha256))?.documentId ?? null);
   }
 
-  private record(tx: Tx, action: string, document: Document, details: Record<string, unknown> = {}): void {
-    this.audit.record(tx, {
-      action,
-      resource: { type: 'document', id: document.id },
-      details: { kb_id: document.kbId, title: document.title, ...details },
-    });
+  private record(tx: Tx, action: string, known: Document, { acl }: DocumentDescription, more = {}): void {
+    const { id, kbId, title } = known;
+    const restricted = known.restricted || Boolean(acl);
+    const details = toldDetails({ kbId, title, restricted }, more);
+    this.audit.record(tx, { action, resource: { type: 'document', id }, details });
   }
 }
 

@@ -17,6 +17,7 @@ import type { ListDocuments, UpdateDocument } from './documents.dto.js';
 import { DocumentsRepository } from './documents.repository.js';
 import { IngestionCalls } from './ingestion-calls.service.js';
 import { StagingRepository } from './staging.repository.js';
+import { toldDetails, toldTitle } from './told-document.js';
 
 @Injectable()
 export class DocumentsService {
@@ -57,7 +58,7 @@ export class DocumentsService {
       });
       const document = (await this.documents.find(tx, kb.id, id)) as Document;
       this.record(tx, 'document.updated', document, {
-        title_before: before.title,
+        title_before: toldTitle(before),
         fields: Object.keys(input).toSorted(),
       });
       return document;
@@ -167,7 +168,7 @@ export class DocumentsService {
     this.audit.record(tx, {
       action,
       resource: { type: 'document', id: document.id },
-      details: { kb_id: document.kbId, title: document.title, ...details },
+      details: toldDetails(document, details),
     });
   }
 }

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { Tx } from '../../foundation/database/transaction.js';
 import type { Document, DocumentStage } from '../documents/document.entity.js';
 import type { SplitResult } from '../documents/staging.repository.js';
+import { toldTitle } from '../documents/told-document.js';
 import type { DocumentGraph } from '../graph/graph-store.repository.js';
 import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
 
@@ -19,7 +20,6 @@ export interface ClaimedDocument {
   id: string;
   tenantId: string;
   kbId: string;
-  title: string;
   version: number;
   source: Document['source'];
   sourceUrl: string | null;
@@ -95,7 +95,7 @@ export class IngestionRepository {
        FROM knowledge_bases kb
        WHERE d.id = $1 AND kb.id = d.kb_id
          AND ((d.status = 'queued' AND d.stage IS NULL) OR (d.status = 'processing' AND d.lease_expires_at < now()))
-       RETURNING d.id, d.tenant_id AS "tenantId", d.kb_id AS "kbId", d.title, d.version, d.source,
+       RETURNING d.id, d.tenant_id AS "tenantId", d.kb_id AS "kbId", d.version, d.source,
                  d.source_url AS "sourceUrl", d.created_by AS "createdBy", d.token_id AS "tokenId",
                  d.attempts, d.interruptions, kb.config, kb.language,
                  CASE WHEN kb.chunk_count > 0 THEN kb.embedding_model END AS "embeddingModel",
@@ -219,6 +219,15 @@ export class IngestionRepository {
        lease_expires_at = NULL`,
       [id, owner, delay],
     );
+  }
+
+  /** The title as events tell it: of a restricted document none. Read here, for readers may have been listed meanwhile. */
+  async titleToTell(tx: Tx, id: string): Promise<string | null> {
+    const rows: Array<{ title: string; restricted: boolean }> = await tx.query(
+      'SELECT title, restricted FROM documents WHERE id = $1',
+      [id],
+    );
+    return rows[0] ? toldTitle(rows[0]) : null;
   }
 
   private async changeOwn(tx: Tx, changes: string, parameters: unknown[]): Promise<boolean> {

@@ -19,7 +19,6 @@ const claimed: ClaimedDocument = {
   id: 'd',
   tenantId: 't',
   kbId: 'kb',
-  title: 'A file',
   version: 2,
   source: 'upload',
   sourceUrl: null,
@@ -64,6 +63,7 @@ function createParts() {
       fail: vi.fn(async () => true),
       retryLater: vi.fn(async () => true),
       release: vi.fn(async () => true),
+      titleToTell: vi.fn(async () => 'A file'),
     },
     staging: {
       find: vi.fn(async () => null as Checkpoint | null),

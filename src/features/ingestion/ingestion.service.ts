@@ -288,7 +288,7 @@ export class IngestionService {
       if (document.source === 'url') await this.documents.notePage(tx, document.id, checkpoint);
       await this.stagingRepository.discard(tx, document.id);
       const superfluous = await this.versions.deleteOthers(tx, document.id, [document.version]);
-      this.tell(tx, document, 'document.ready', {
+      await this.tell(tx, document, 'document.ready', {
         chunk_count: chunkCount,
         token_count: checkpoint.tokenCount,
       });
@@ -303,8 +303,13 @@ export class IngestionService {
   }
 
   /** What the tenant did not do itself, and may wait for. */
-  private tell(tx: Tx, document: ClaimedDocument, type: string, more: Record<string, unknown>): void {
-    const { id, kbId, title } = document;
+  private async tell(
+    tx: Tx,
+    { id, kbId }: ClaimedDocument,
+    type: string,
+    more: Record<string, unknown>,
+  ): Promise<void> {
+    const title = await this.repository.titleToTell(tx, id);
     this.events.publish(tx, { type, data: { document_id: id, kb_id: kbId, title, ...more } });
   }
 
@@ -343,7 +348,7 @@ export class IngestionService {
     } else {
       const superfluous = await this.database.run(async tx => {
         if (!(await this.repository.fail(tx, document.id, owner, code, message))) return null;
-        this.tell(tx, document, 'document.failed', { error: { code, message } });
+        await this.tell(tx, document, 'document.failed', { error: { code, message } });
         // Its vectors are to be swapped out: of what is searchable others are made.
         if (document.reindexingTo !== null && OWN_FAULTS.includes(code)) {
           const newer = await this.documentVersions.fallBack(tx, document.kbId, document.id);

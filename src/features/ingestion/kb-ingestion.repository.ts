@@ -14,6 +14,7 @@ export interface ReindexingKb {
 export interface ParkedDocument {
   id: string;
   title: string;
+  restricted: boolean;
   chunkCount: number;
   tokenCount: number;
   /** What a web page says of itself; null: it is none. */
@@ -124,7 +125,7 @@ export class KbIngestionRepository {
 
   listParked(tx: Tx, kbId: string): Promise<ParkedDocument[]> {
     return tx.query(
-      `SELECT d.id, d.title, i.chunk_count AS "chunkCount", i.token_count::float8 AS "tokenCount",
+      `SELECT d.id, d.title, d.restricted, i.chunk_count AS "chunkCount", i.token_count::float8 AS "tokenCount",
               CASE WHEN d.source = 'url' THEN json_build_object('title', i.title, 'canonicalUrl', i.canonical_url) END
                 AS page
        FROM documents d JOIN ingestions i ON i.document_id = d.id

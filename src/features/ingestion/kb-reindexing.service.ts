@@ -15,6 +15,7 @@ import { DocumentJobsRepository } from '../documents/document-jobs.repository.js
 import { DocumentsRepository } from '../documents/documents.repository.js';
 import { IngestionCalls } from '../documents/ingestion-calls.service.js';
 import type { ChunkOwner } from '../documents/staging.repository.js';
+import { toldTitle } from '../documents/told-document.js';
 import { GraphStore, type StoredGraph } from '../graph/graph-store.repository.js';
 import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
 import { KbIngestionRepository, type ParkedDocument } from './kb-ingestion.repository.js';
@@ -83,12 +84,12 @@ export class KbReindexing implements OnModuleInit {
         documents.map(({ id }) => id),
       );
       for (const [id, { graph }] of graphs) await this.repository.noteGraph(tx, id, graph);
-      for (const { id, title, chunkCount, tokenCount, page } of documents) {
+      for (const { id, title, restricted, chunkCount, tokenCount, page } of documents) {
         if (page) await this.documents.notePage(tx, id, page);
         const data = {
           document_id: id,
           kb_id: kbId,
-          title,
+          title: toldTitle({ title, restricted }),
           chunk_count: chunkCount,
           token_count: tokenCount,
         };

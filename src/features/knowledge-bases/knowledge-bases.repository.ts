@@ -54,8 +54,14 @@ export class KnowledgeBasesRepository {
     }
   }
 
-  async lock(tx: Tx, id: string): Promise<void> {
-    await tx.query('SELECT FROM knowledge_bases WHERE id = $1 FOR NO KEY UPDATE', [id]);
+  /**
+   * @param renames whether the slug may change, which waits for whoever adds a document: they wait for their knowledge
+   *   base in turn, so it must be held by then or not at all
+   */
+  async lock(tx: Tx, id: string, { renames = false }: { renames?: boolean } = {}): Promise<void> {
+    await tx.query(`SELECT FROM knowledge_bases WHERE id = $1 FOR ${renames ? 'UPDATE' : 'NO KEY UPDATE'}`, [
+      id,
+    ]);
   }
 
   async delete(tx: Tx, id: string): Promise<void> {

@@ -102,9 +102,13 @@ export class KnowledgeBasesService {
   }
 
   /** The same, which nobody else changes until the transaction ends. */
-  private async requireLocked(tx: Tx, reference: string): Promise<KnowledgeBase> {
+  private async requireLocked(
+    tx: Tx,
+    reference: string,
+    options: { renames: boolean },
+  ): Promise<KnowledgeBase> {
     const { id } = await this.require(tx, reference);
-    await this.knowledgeBases.lock(tx, id);
+    await this.knowledgeBases.lock(tx, id, options);
     return this.require(tx, id);
   }
 
@@ -116,7 +120,7 @@ export class KnowledgeBasesService {
   ): Promise<KnowledgeBase> {
     const ownRole = input.visibility === 'granted' ? await this.grants.roleToKeep(reference) : null;
     return this.database.run(async tx => {
-      const before = await this.requireLocked(tx, reference);
+      const before = await this.requireLocked(tx, reference, { renames: input.slug !== undefined });
       requireMatch(ifMatch, before.updatedAt);
       if (ownRole && before.visibility === 'tenant') await this.grants.keep(tx, before.id, ownRole);
       const changes = {

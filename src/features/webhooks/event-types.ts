@@ -7,8 +7,14 @@ export interface EventType {
 
 /** What happens without anybody changing something. */
 export const EVENT_TYPES: readonly EventType[] = [
-  { type: 'document.ready', description: 'A document has been ingested and can be found' },
-  { type: 'document.failed', description: 'A document could not be ingested; `error` says why' },
+  {
+    type: 'document.ready',
+    description: 'A document has been ingested and can be found; `title` is null where it is restricted',
+  },
+  {
+    type: 'document.failed',
+    description: 'A document could not be ingested; `error` says why, `title` is null where it is restricted',
+  },
   { type: 'evaluation.finished', description: 'An evaluation is done, has failed or was cancelled' },
   { type: 'usage.rollup', description: 'What the tenant has used, summed up: for billing' },
   { type: 'credits.low', description: 'The balance of credits has fallen below a threshold' },
@@ -50,7 +56,7 @@ export const EVENT_FAMILIES: ReadonlyArray<{ family: string; description: string
   { family: 'kb', description: 'Knowledge bases', examples: ['kb.created', 'kb.updated', 'kb.deleted'] },
   {
     family: 'document',
-    description: 'Documents, and who may read them',
+    description: 'Documents, and who may read them; of restricted ones no title',
     examples: ['document.created', 'document.deleted', 'document.acl_changed'],
   },
   { family: 'agent', description: 'Agents', examples: ['agent.created', 'agent.updated', 'agent.deleted'] },
