@@ -303,6 +303,12 @@ describe('a CSV file', () => {
       400,
       'malformed_multipart',
     );
+    const nameless = await broken.post(
+      '/tenants/club/members/import',
+      `--b\r\ncontent-disposition: form-data; filename="a.csv"\r\n\r\n${HEADER}\n\r\n--b--\r\n`,
+    );
+    expectProblem(nameless, 422, 'validation_failed');
+    expect(nameless.body.errors).toEqual([{ path: '', code: 'unknown_field', message: expect.any(String) }]);
   });
 });
 

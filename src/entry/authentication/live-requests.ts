@@ -152,10 +152,11 @@ export class LiveRequests implements OnModuleInit {
       : now;
   }
 
-  private end({ request, reply }: LiveRequest, refusal: Problem): void {
-    // Of an answer that has begun nothing but its end can tell.
-    if (reply.raw.headersSent) reply.raw.destroy();
-    else sendProblem(refusal, request, reply);
+  private end(live: LiveRequest, refusal: Problem): void {
+    // It has ended meanwhile, or was ended for another change.
+    if (!this.live.delete(live)) return;
+    const { request, reply } = live;
+    sendProblem(refusal, request, reply);
     request.abort.abort(refusal);
   }
 }

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { createHash } from 'node:crypto';
 import { InjectEnv } from '../../foundation/config/config.module.js';
 import type { Env } from '../../foundation/config/env.js';
 import { addressKey } from '../../foundation/rate-limits/address-key.js';
@@ -75,7 +76,7 @@ export class SignInLimiter {
    */
   async check(attempt: Attempt): Promise<void> {
     await refuseAbove(MOST_FAILURES - 1, this.failures.look(pairOf(attempt)));
-    const strangers = await this.strangers.look(attempt.email);
+    const strangers = await this.strangers.look(keyOf(attempt.email));
     if (strangers.consumed < MOST_FAILURES || (await this.isOwn(attempt))) return;
     throw rateLimited(strangers.msBeforeNext / 1000);
   }
@@ -84,7 +85,7 @@ export class SignInLimiter {
   async countFailure(attempt: Attempt): Promise<void> {
     await refuseAbove(MOST_FAILURES, this.failures.count(pairOf(attempt)));
     // Counted before anybody is asked whose address it is: others who guess at this moment are to know of it.
-    const counted = await this.strangers.count(attempt.email);
+    const counted = await this.strangers.count(keyOf(attempt.email));
     if (await this.isOwn(attempt)) counted.undo();
     else await refuseAbove(MOST_FAILURES, counted);
   }
@@ -119,7 +120,7 @@ export class SignInLimiter {
    */
   async countReset(attempt: Pick<Attempt, 'email' | 'ip'>): Promise<boolean> {
     await refuseAbove(MOST_RESETS, this.resets.count(pairOf(attempt)));
-    return (await this.resetsOfAll.count(attempt.email)).consumed <= MOST_RESETS;
+    return (await this.resetsOfAll.count(keyOf(attempt.email))).consumed <= MOST_RESETS;
   }
 
   /** @throws Problem 429 `rate_limited` for whoever has found many accounts to exist */
@@ -138,8 +139,10 @@ export class SignInLimiter {
   }
 }
 
-/** The address last: an e-mail address may hold what stands between. */
-const pairOf = ({ email, ip }: Pick<Attempt, 'email' | 'ip'>): string => `${email} ${addressKey(ip)}`;
+/** Of one length, however long the text is that a stranger has sent; and no counter's name tells whose it is. */
+const keyOf = (email: string): string => createHash('sha256').update(email).digest('base64url');
+
+const pairOf = ({ email, ip }: Pick<Attempt, 'email' | 'ip'>): string => `${keyOf(email)} ${addressKey(ip)}`;
 
 async function refuseAbove(
   most: number,

@@ -1,6 +1,7 @@
 import type { Multipart } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { Problem } from '../../foundation/http/problem.js';
+import { parseFields } from '../../foundation/http/validation.pipe.js';
 import { readCsvRows } from './csv-rows.js';
 import type { RawRow } from './import-rows.js';
 import { type ImportFields, importFieldsSchema } from './member-import.dto.js';
@@ -32,7 +33,8 @@ async function readParts(request: FastifyRequest): Promise<{ rows: RawRow[]; fie
   let rows: RawRow[] | null = null;
   const limits = { fileSize: LARGEST_FILE, files: 1 };
   for await (const part of wellFormed<Multipart>(request.parts({ limits }))) {
-    const { fieldname: name } = part;
+    // A part need not have a name.
+    const name = (part.fieldname as string | undefined) ?? '';
     if (part.type === 'file') {
       if (name !== 'file')
         throw invalid(name, 'unknown_field', 'There is no such field: the file’s is `file`.');
@@ -42,7 +44,7 @@ async function readParts(request: FastifyRequest): Promise<{ rows: RawRow[]; fie
       raw[name] = String(part.value);
     }
   }
-  const fields = parseFields(raw);
+  const fields = parseFields(importFieldsSchema, raw);
   if (!rows) throw invalid('file', 'required', 'There is no file in this request.');
   return { rows, fields };
 }
@@ -55,18 +57,6 @@ async function* wellFormed<T>(parts: AsyncIterable<T>): AsyncGenerator<T> {
     if (error instanceof Problem || typeof (error as { code?: unknown }).code === 'string') throw error;
     throw Problem.malformed('malformed_multipart', 'The body is no complete multipart/form-data.');
   }
-}
-
-function parseFields(raw: Record<string, string>): ImportFields {
-  const result = importFieldsSchema.safeParse(raw);
-  if (result.success) return result.data;
-  throw Problem.invalid(
-    result.error.issues.map(issue => ({
-      path: issue.code === 'unrecognized_keys' ? issue.keys.join(', ') : issue.path.join('.'),
-      code: issue.code === 'unrecognized_keys' ? 'unknown_field' : issue.code,
-      message: issue.message,
-    })),
-  );
 }
 
 const invalid = (path: string, code: string, message: string): Problem =>

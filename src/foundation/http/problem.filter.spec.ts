@@ -7,8 +7,9 @@ import {
 } from '@nestjs/common';
 import { fastify } from 'fastify';
 import type { AddressInfo } from 'node:net';
+import { Client } from 'undici';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ProblemFilter } from './problem.filter.js';
+import { ProblemFilter, sendProblem } from './problem.filter.js';
 import { Problem } from './problem.js';
 
 const server = fastify();
@@ -29,6 +30,14 @@ beforeAll(async () => {
     filter.catch(thrown, {
       switchToHttp: () => ({ getRequest: () => request, getResponse: () => reply }),
     } as ArgumentsHost);
+    return reply;
+  });
+  server.get('/twice', async (request, reply) => {
+    await Promise.resolve();
+    sendProblem(Problem.unavailable('timeout', 'It took too long.'), request, reply);
+    await Promise.resolve();
+    // What was waited for has noticed, and throws.
+    sendProblem(Problem.unavailable('timeout', 'It took too long.'), request, reply);
     return reply;
   });
   await server.listen({ port: 0, host: '127.0.0.1' });
@@ -149,5 +158,19 @@ describe('ProblemFilter', () => {
       .then(response => response.text())
       .catch(() => 'cut');
     expect(answer).toBe('cut');
+  });
+
+  it('leaves an answer that is whole, and its connection', async () => {
+    const { port } = server.server.address() as AddressInfo;
+    const connection = new Client(`http://127.0.0.1:${port}`);
+    const disconnected = vi.fn();
+    connection.on('disconnect', disconnected);
+    for (let count = 0; count < 3; count++) {
+      const { statusCode, body } = await connection.request({ method: 'GET', path: '/twice' });
+      expect(statusCode).toBe(503);
+      await body.dump();
+    }
+    expect(disconnected).not.toHaveBeenCalled();
+    await connection.close();
   });
 });

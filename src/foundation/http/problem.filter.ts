@@ -16,9 +16,9 @@ export class ProblemFilter implements ExceptionFilter {
 
 /** For the filter, and for the errors that Fastify meets before or after Nest. */
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
-  // A stream that has begun cannot become a problem any more.
+  // A stream that has begun cannot become a problem any more; an answer that is whole stays what it is.
   if (reply.raw.headersSent) {
-    reply.raw.destroy();
+    if (!reply.raw.writableEnded) reply.raw.destroy();
     return;
   }
   void reply
