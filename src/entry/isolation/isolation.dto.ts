@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { IsolationFinding } from '../../foundation/database/catalogue-check.js';
+import type { ProbeFinding } from '../../foundation/database/isolation-probes.js';
 import type { SigningKey } from '../../foundation/crypto/signing-key.js';
 import { VERSION } from '../health/version.js';
 
@@ -8,13 +8,16 @@ export const isolationSchema = z
     checked_at: z.iso.datetime(),
     version: z.string().meta({ example: '0.1.0' }),
     database: z.enum(['embedded', 'server']),
-    ok: z.boolean().describe('Whether everything holds'),
+    ok: z.boolean().describe('Whether everything holds that could be looked at'),
     findings: z.array(
       z
         .object({
           check: z.string().meta({ example: 'forced' }),
           subject: z.string().describe('A role, a table or a connection').meta({ example: 'documents' }),
           ok: z.boolean(),
+          tried: z
+            .boolean()
+            .describe('False where it could not be looked at; then it is not `ok`, and does not count'),
           detail: z.string(),
         })
         .meta({ id: 'IsolationFinding' }),
@@ -31,7 +34,7 @@ export const isolationSchema = z
 export type WireIsolation = z.infer<typeof isolationSchema>;
 
 export function toIsolation(
-  findings: readonly IsolationFinding[],
+  findings: readonly ProbeFinding[],
   { publicJwk, fingerprint }: SigningKey,
   embedded: boolean,
 ): WireIsolation {
@@ -39,8 +42,14 @@ export function toIsolation(
     checked_at: new Date().toISOString(),
     version: VERSION,
     database: embedded ? 'embedded' : 'server',
-    ok: findings.every(({ ok }) => ok),
-    findings: findings.map(({ check, subject, ok, detail }) => ({ check, subject, ok, detail })),
+    ok: findings.every(({ ok, tried }) => ok || !tried),
+    findings: findings.map(({ check, subject, ok, tried, detail }) => ({
+      check,
+      subject,
+      ok,
+      tried,
+      detail,
+    })),
     signing_key: { public_key: { ...publicJwk }, fingerprint },
   };
 }

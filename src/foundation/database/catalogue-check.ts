@@ -1,22 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { DataSource } from 'typeorm';
+import type { IsolationFinding } from './isolation-finding.js';
+import { REGISTER_OF_MIGRATIONS, reachableFindings } from './reachable-objects.js';
 import { TENANT_ROLE } from './roles.js';
 import { runTransaction } from './transaction.js';
 
 /** The database would let one tenant see another's rows, or cannot show that it would not. */
 export class IsolationError extends Error {
   override readonly name = 'IsolationError';
-}
-
-/** One thing that must hold for tenants to be kept apart, and whether it does. Never a row, or anything out of one. */
-export interface IsolationFinding {
-  /** What was looked at, such as `forced`. */
-  check: string;
-  /** The role, the table or the connection that it is about. */
-  subject: string;
-  ok: boolean;
-  /** A sentence; where it does not hold, with what is to be done. */
-  detail: string;
 }
 
 interface RoleRow {
@@ -46,9 +37,6 @@ interface TableRow {
   policies: PolicyRow[];
 }
 
-/** Tables that hold no data of the application. */
-const EXEMPT = ['migrations'];
-
 /** Tables of which a member may see a part only: those need a restrictive policy that asks who is looking. */
 const NARROWED = [
   'knowledge_bases',
@@ -75,6 +63,16 @@ const NARROWED = [
 /** The same for tables that reach a knowledge base, and what tokens see of it, through another table alone. */
 const NARROWED_WITHIN = ['evaluation_questions', 'evaluation_results'];
 
+/** What people say is their own, also where others see the knowledge base: by what their restrictive policy must ask. */
+const OWN_CHATS: Record<string, string> = {
+  chat_sessions: `'app.user_id'`,
+  chat_messages: 'FROM chat_sessions',
+  message_feedback: 'FROM chat_messages',
+};
+
+/** Tables of agents, which an API token may be kept to. */
+const OF_AGENTS = ['agents', 'chat_sessions'];
+
 /** Indexes of large knowledge bases; their tables of vectors are made while the application runs. */
 const OF_LARGE_KB = /^large_(indexes|postings|vectors_\w+)$/;
 
@@ -83,7 +81,8 @@ const IN_KNOWLEDGE_BASES = [...NARROWED, 'kb_grants', 'document_readers'];
 
 /**
  * Reads from the catalogue whether row-level security stands as the code relies on it: for the roles that this process
- * runs as, and for every table. Then asks, as no tenant and as one that does not exist, for a row of each table.
+ * runs as, for every table, and for whatever else they may touch. Then asks, as no tenant and as one that does not exist,
+ * for a row of each table.
  *
  * @throws IsolationError naming each table or role that falls short
  */
@@ -94,7 +93,11 @@ export async function checkCatalogue(dataSource: DataSource): Promise<void> {
 
 /** The same, with what holds as well. */
 export async function readCatalogue(dataSource: DataSource): Promise<IsolationFinding[]> {
-  return [...(await roleFindings(dataSource)), ...(await tableFindings(dataSource))];
+  return [
+    ...(await roleFindings(dataSource)),
+    ...(await tableFindings(dataSource)),
+    ...(await reachableFindings(dataSource)),
+  ];
 }
 
 async function roleFindings(dataSource: DataSource): Promise<IsolationFinding[]> {
@@ -138,11 +141,11 @@ async function tableFindings(dataSource: DataSource): Promise<IsolationFinding[]
                         AND (p.polroles = '{0}' OR (SELECT oid FROM pg_roles WHERE rolname = $2) = ANY (p.polroles))),
                      '[]') AS policies
      FROM pg_class c
-     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> ALL ($1)
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> $1
      ORDER BY c.relname`,
-    [EXEMPT, TENANT_ROLE],
+    [REGISTER_OF_MIGRATIONS, TENANT_ROLE],
   );
-  const readable = tables.filter(table => table.tenantColumn && table.readable).map(({ name }) => name);
+  const readable = tables.filter(table => table.readable).map(({ name }) => name);
   return [...tables.flatMap(findingsOn), ...(await probes(dataSource, readable))];
 }
 
@@ -187,9 +190,29 @@ function findingsOn(table: TableRow): IsolationFinding[] {
       ? [
           finding(
             'token_kbs',
-            table.policies.some(narrowsByToken),
+            table.policies.some(policy => narrowsBy(policy, `'app.kb_ids'`)),
             'keeps API tokens to their knowledge bases',
             `has no restrictive policy for the role ${TENANT_ROLE} that keeps API tokens to their knowledge bases`,
+          ),
+        ]
+      : []),
+    ...(name in OWN_CHATS
+      ? [
+          finding(
+            'own_chats',
+            table.policies.some(policy => narrowsBy(policy, OWN_CHATS[name] as string)),
+            'keeps chats to whose they are',
+            `has no restrictive policy for the role ${TENANT_ROLE} that keeps chats to whose they are`,
+          ),
+        ]
+      : []),
+    ...(OF_AGENTS.includes(name)
+      ? [
+          finding(
+            'token_agents',
+            table.policies.some(policy => narrowsBy(policy, `'app.agent_ids'`)),
+            'keeps API tokens to their agents',
+            `has no restrictive policy for the role ${TENANT_ROLE} that keeps API tokens to their agents`,
           ),
         ]
       : []),
@@ -204,13 +227,9 @@ function narrowsByAccess(policy: PolicyRow): boolean {
   return !policy.permissive && policy.command === '*' && (policy.using?.includes(`'app.access'`) ?? false);
 }
 
-/** The same for the token through which they look, and for what it writes. */
-function narrowsByToken({ permissive, command, using, check }: PolicyRow): boolean {
-  return (
-    !permissive &&
-    command === '*' &&
-    [using, check].every(expression => expression?.includes(`'app.kb_ids'`) ?? false)
-  );
+/** The same by whatever this expression stands for, and for what is written too. */
+function narrowsBy({ permissive, command, using, check }: PolicyRow, expression: string): boolean {
+  return !permissive && command === '*' && [using, check].every(part => part?.includes(expression) ?? false);
 }
 
 function policyFindings(table: TableRow, column: string): IsolationFinding[] {
@@ -248,7 +267,8 @@ async function probes(dataSource: DataSource, tables: string[]): Promise<Isolati
   for (const tenant of ['', randomUUID()]) {
     const rows = await runTransaction<Array<{ name: string }>>(
       dataSource,
-      `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${tenant}'`,
+      // With access to all: else what narrows a tenant's own rows would hide others' as well.
+      `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${tenant}'; SET LOCAL app.access = 'all'`,
       tx => tx.query(probe),
     );
     const leaking = new Set(rows.map(({ name }) => name));

@@ -1,24 +1,57 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
-import { type IsolationFinding, readCatalogue } from './catalogue-check.js';
+import { readCatalogue } from './catalogue-check.js';
+import type { IsolationFinding } from './isolation-finding.js';
 import { TENANT_ROLE } from './roles.js';
 import { runTransaction } from './transaction.js';
 
+interface Ending {
+  check: string;
+  after: string;
+  /** One message each: of a message with several statements PostgreSQL refuses all. */
+  statements: readonly string[];
+  /** SQLSTATE with which the last one must fail; null: it commits. */
+  code: string | null;
+  onServersOnly?: true;
+}
+
 /** What ends a transaction, by what is asked in it. */
-const ENDINGS: ReadonlyArray<{ check: string; after: string; statement: string; onServersOnly?: true }> = [
-  { check: 'after_commit', after: 'a commit', statement: 'SELECT 1' },
-  { check: 'after_error', after: 'an error', statement: 'SELECT 1 / 0' },
+const ENDINGS: readonly Ending[] = [
+  { check: 'after_commit', after: 'a commit', statements: ['SELECT 1'], code: null },
+  { check: 'after_error', after: 'an error', statements: ['SELECT 1 / 0'], code: '22012' },
   {
     check: 'after_cancelled_query',
     after: 'a query that was cancelled',
-    statement: `SET LOCAL statement_timeout = '20ms'; SELECT pg_sleep(5)`,
+    statements: [`SET LOCAL statement_timeout = '20ms'`, 'SELECT pg_sleep(5)'],
+    code: '57014',
     // The embedded database works on one statement until it is done.
     onServersOnly: true,
   },
 ];
 
-/** Connections of the pool that are looked at for the one that was used, while other requests use them, too. */
-const MOST_LOOKS = 5;
+/** What a transaction of a tenant may set: each must be gone afterwards. */
+export const TENANT_SETTINGS = [
+  'tenant_id',
+  'user_id',
+  'groups',
+  'access',
+  'token_id',
+  'kb_ids',
+  'agent_ids',
+] as const;
+
+const SUBJECT = 'pooled connection';
+/** For the connection that was used to be met again, while other requests use it, too. */
+const LONGEST_LOOK_MS = 2_000;
+const PAUSE_MS = 20;
+/** What TypeORM gives a pool whose size nobody has said. */
+const DEFAULT_POOL_SIZE = 10;
+
+/** What was found, or that it could not be looked at: then it does not count as held, nor as broken. */
+export interface ProbeFinding extends IsolationFinding {
+  tried: boolean;
+}
 
 interface Connection {
   pid: number;
@@ -36,47 +69,90 @@ export class IsolationProbes {
   ) {}
 
   /** The catalogue, probes of every table, and what pooled connections carry from one request to the next. */
-  async run(): Promise<IsolationFinding[]> {
-    const findings = await readCatalogue(this.dataSource);
+  async run(): Promise<ProbeFinding[]> {
+    const findings = (await readCatalogue(this.dataSource)).map(finding => ({ ...finding, tried: true }));
     for (const ending of ENDINGS) {
       if (ending.onServersOnly && this.embedded) continue;
-      const used = await this.useConnection(ending.statement);
-      findings.push(await this.lookAtConnections(used, ending));
+      findings.push(await this.probe(ending));
     }
     return findings;
   }
 
-  /** As a tenant that does not exist. @returns which connection of the pool it was */
-  private async useConnection(statement: string): Promise<number> {
-    let pid = 0;
-    const enter = `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${randomUUID()}'; SET LOCAL app.access = 'all'`;
-    await runTransaction(this.dataSource, enter, async tx => {
-      [{ pid }] = await tx.query('SELECT pg_backend_pid() AS pid');
-      await tx.query(statement);
-    }).catch(() => undefined);
-    return pid;
+  private async probe(ending: Ending): Promise<ProbeFinding> {
+    const { check, after, code } = ending;
+    const { pid, ended } = await this.useConnection(ending);
+    const untried = (why: string): ProbeFinding => ({
+      check,
+      subject: SUBJECT,
+      ok: false,
+      tried: false,
+      detail: `What a pooled connection carries over after ${after} could not be looked at: ${why}.`,
+    });
+    if (pid === null || ended !== code) return untried(`the transaction ended with ${ended ?? 'a commit'}`);
+    const found = await this.lookFor(pid);
+    if (found === 'unseen') return untried('other requests have used the connection all the time');
+    const carried = found === 'clean' ? 'nothing' : found;
+    return {
+      check,
+      subject: SUBJECT,
+      ok: found === 'clean',
+      tried: true,
+      detail: `A pooled connection carries ${carried} over after ${after}.`,
+    };
   }
 
-  private async lookAtConnections(
-    used: number,
-    { check, after }: (typeof ENDINGS)[number],
-  ): Promise<IsolationFinding> {
-    const subject = 'pooled connection';
-    for (let look = 0; look < MOST_LOOKS; look++) {
-      const [{ pid, role, login, left }]: [Connection] = await this.dataSource.query(`
-        SELECT pg_backend_pid() AS pid, current_user AS role, session_user AS login,
-               concat(${['tenant_id', 'user_id', 'groups', 'access', 'token_id', 'kb_ids', 'agent_ids'].map(name => `current_setting('app.${name}', true)`).join(', ')}) AS left`);
-      if (role !== login || left !== '') {
-        const carried = role === login ? 'settings of a tenant' : `the role ${role}`;
-        return {
-          check,
-          subject,
-          ok: false,
-          detail: `A pooled connection carries ${carried} over after ${after}.`,
-        };
-      }
-      if (pid === used) break;
-    }
-    return { check, subject, ok: true, detail: `A pooled connection carries nothing over after ${after}.` };
+  /** As a tenant that does not exist. @returns which connection of the pool it was, and how it ended: null with a commit */
+  private async useConnection({ statements }: Ending): Promise<{ pid: number | null; ended: string | null }> {
+    let pid: number | null = null;
+    const enter = `SET LOCAL ROLE ${TENANT_ROLE}; SET LOCAL app.tenant_id = '${randomUUID()}'; SET LOCAL app.access = 'all'`;
+    const ended = await runTransaction(this.dataSource, enter, async tx => {
+      [{ pid }] = await tx.query('SELECT pg_backend_pid() AS pid');
+      for (const statement of statements) await tx.query(statement);
+    }).then(() => null, codeOf);
+    return { pid, ended };
   }
+
+  /**
+   * Until the connection was met that was used, or is gone: one that cannot roll back is closed. Whatever else is met on
+   * the way must be clean, too.
+   *
+   * @returns `clean`, `unseen`, or what it carries
+   */
+  private async lookFor(used: number): Promise<string> {
+    const { poolSize = DEFAULT_POOL_SIZE } = this.dataSource.options as { poolSize?: number };
+    const began = performance.now();
+    for (let round = 0; performance.now() - began < LONGEST_LOOK_MS; round++) {
+      // First the one that was given back last; where somebody else has taken it, more and more side by side.
+      const width = Math.min(2 ** round, poolSize);
+      const met = await Promise.all(Array.from({ length: width }, () => this.look()));
+      const carrying = met.find(({ role, login, left }) => role !== login || left !== '');
+      if (carrying)
+        return carrying.role === carrying.login ? 'settings of a tenant' : `the role ${carrying.role}`;
+      if (met.some(({ pid }) => pid === used) || !(await this.isThere(used))) return 'clean';
+      await sleep(PAUSE_MS);
+    }
+    return 'unseen';
+  }
+
+  private async look(): Promise<Connection> {
+    const left = TENANT_SETTINGS.map(name => `current_setting('app.${name}', true)`).join(', ');
+    const [connection]: [Connection] = await this.dataSource.query(
+      `SELECT pg_backend_pid() AS pid, current_user AS role, session_user AS login, concat(${left}) AS left`,
+    );
+    return connection;
+  }
+
+  private async isThere(pid: number): Promise<boolean> {
+    const [{ there }]: [{ there: boolean }] = await this.dataSource.query(
+      'SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1) AS there',
+      [pid],
+    );
+    return there;
+  }
+}
+
+/** SQLSTATE where there is one: what the database says beside it may be somebody's. */
+function codeOf(error: unknown): string {
+  const { code, driverError } = error as { code?: string; driverError?: { code?: string } };
+  return driverError?.code ?? code ?? (error as Error).name;
 }
