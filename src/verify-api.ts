@@ -3,9 +3,13 @@ import { Problem } from './foundation/http/problem.js';
 
 /** Of one request that gets no answer, or one that passes. */
 const MOST_ATTEMPTS = 3;
+/** Of one attempt, to the end of its answer, in milliseconds: twice what a server gives a request by itself. */
+const LONGEST_REQUEST_MS = 120_000;
 /** Seconds that a server may ask to be waited for, and how often in a row. */
 const LONGEST_WAIT = 120;
-const MOST_WAITS = 20;
+const MOST_WAITS = 5;
+/** Of everything that is done after the run was stopped, in milliseconds. */
+const LONGEST_CLEARANCE_MS = 300_000;
 /** Seconds of an access token's life at its end in which it is not used any more. */
 const SPARED_LIFE = 20;
 
@@ -23,6 +27,8 @@ export interface Sent {
   headers?: Record<string, string>;
   /** Behind the path. */
   query?: Record<string, string>;
+  /** It is not cut off where the run is stopped: what it makes would be there, and nobody would know. */
+  whole?: boolean;
 }
 
 /** A running server, asked as anybody. Waits where it says so. */
@@ -31,16 +37,18 @@ export class VerifyServer {
   constructor(
     readonly url: string,
     readonly signal: AbortSignal,
+    private readonly longestRequestMs = LONGEST_REQUEST_MS,
   ) {}
 
-  /** The same server for what must be done although the run was stopped. */
+  /** The same server for what must be done although the run was stopped; from now on, and not for ever. */
   unstoppable(): VerifyServer {
-    return new VerifyServer(this.url, new AbortController().signal);
+    return new VerifyServer(this.url, AbortSignal.timeout(LONGEST_CLEARANCE_MS), this.longestRequestMs);
   }
 
   /** @param path whole. @throws Problem where nobody answers; the signal's reason */
   async send(method: string, path: string, sent: Sent = {}): Promise<VerifyAnswer> {
     for (let attempt = 0, waits = 0; ;) {
+      this.signal.throwIfAborted();
       const outcome = await this.attempt(method, path, sent).catch((error: unknown) => error as Error);
       this.signal.throwIfAborted();
       if (outcome instanceof Error) {
@@ -57,12 +65,17 @@ export class VerifyServer {
   }
 
   private async attempt(method: string, path: string, sent: Sent): Promise<VerifyAnswer> {
-    const { body, headers = {}, query = {} } = sent;
+    const { body, headers = {}, query = {}, whole = false } = sent;
     const search = new URLSearchParams(query).toString();
     // One for each request: what listens to the run's own would stay until it ends.
     const request = new AbortController();
     const abort = () => request.abort();
-    this.signal.addEventListener('abort', abort);
+    if (!whole) this.signal.addEventListener('abort', abort);
+    const seconds = this.longestRequestMs / 1000;
+    const limit = setTimeout(
+      () => request.abort(new Error(`no answer within ${seconds} s`)),
+      this.longestRequestMs,
+    );
     try {
       return await answerOf(
         fetch(`${this.url}${path}${search && `?${search}`}`, {
@@ -75,6 +88,7 @@ export class VerifyServer {
         }),
       );
     } finally {
+      clearTimeout(limit);
       this.signal.removeEventListener('abort', abort);
     }
   }
@@ -132,8 +146,13 @@ export class Caller {
   }
 
   /** Of what the run itself needs. @throws Problem where it is refused */
-  async must(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
-    const answer = await this.send(method, path, { body });
+  async must(
+    method: string,
+    path: string,
+    body?: unknown,
+    more: Pick<Sent, 'whole'> = {},
+  ): Promise<Record<string, unknown>> {
+    const answer = await this.send(method, path, { body, ...more });
     if (answer.status < 300) return answer.body;
     const { code = 'unexpected_answer', detail = '' } = answer.body as { code?: string; detail?: string };
     throw new Problem(

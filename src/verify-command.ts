@@ -1,5 +1,5 @@
 import { Presets, SingleBar } from 'cli-progress';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
@@ -89,7 +89,9 @@ export function verifyIsolation(args: string[]): Command {
 
 async function run(env: Env, settings: VerifySettings, output: Output, signal: AbortSignal): Promise<number> {
   const server = new VerifyServer(settings.url || `http://127.0.0.1:${env.port}`, signal);
-  const admin = adminOf(env, settings, server);
+  const signIn = signInOf(env, settings);
+  const admin = signIn(server);
+  makeWritable(settings.folder);
   const { version, routes } = await readRoutes(server);
   const isolation = (await admin.must('GET', '/platform/isolation')) as unknown as WireIsolation;
   const key = keyOf(env, isolation, server.url);
@@ -99,7 +101,7 @@ async function run(env: Env, settings: VerifySettings, output: Output, signal: A
   let results: TestResult[];
   try {
     results = isolation.ok
-      ? await between({ server, admin, routes }, env, settings, progress, notes)
+      ? await between({ server, admin, routes }, signIn, settings, progress, notes)
       : // What is made and removed could touch others: the database itself would not stop it.
         await databaseAlone(admin, settings.only, progress, signal);
   } finally {
@@ -126,7 +128,7 @@ async function run(env: Env, settings: VerifySettings, output: Output, signal: A
 /** The tests that were asked for, between two tenants that are there as long. */
 async function between(
   parts: Omit<RunParts, 'world'>,
-  env: Env,
+  signIn: SignIn,
   settings: VerifySettings,
   progress: VerifyProgress,
   notes: string[],
@@ -136,13 +138,15 @@ async function between(
   if (leftOvers.removed > 0)
     notes.push(`Removed ${leftOvers.removed} tenant(s) and account(s) of an earlier run that was killed.`);
   notes.push(...leftOvers.problems);
+  if (settings.only.every(test => test === 'T5'))
+    return databaseAlone(admin, settings.only, progress, server.signal);
   const world = new ThrowAway(server, admin);
   try {
     await world.make();
     return await runTests({ ...parts, world }, settings.only, progress, server.signal);
   } finally {
     // Also after Ctrl-C.
-    notes.push(...(await removed(world, adminOf(env, settings, server.unstoppable()))));
+    notes.push(...(await removed(world, signIn(server.unstoppable()))));
   }
 }
 
@@ -160,7 +164,11 @@ async function removed(world: ThrowAway, admin: Caller): Promise<string[]> {
   }
 }
 
-function adminOf(env: Env, { email, passwordFile }: VerifySettings, server: VerifyServer): Caller {
+/** The platform's admin at a server. */
+type SignIn = (server: VerifyServer) => Caller;
+
+/** Reads the password once: what it is read from may be a pipe. @throws Problem where there is none */
+function signInOf(env: Env, { email, passwordFile }: VerifySettings): SignIn {
   const password =
     passwordFile === undefined ? env.platformAdmin.password : fileText(passwordFile).replace(/\r?\n$/, '');
   if (!password) {
@@ -170,7 +178,7 @@ function adminOf(env: Env, { email, passwordFile }: VerifySettings, server: Veri
       'The password of a platform admin is needed: PLATFORM_ADMIN_PASSWORD, or --password-file.',
     );
   }
-  return new Account(server, 'platform admin', email ?? env.platformAdmin.email, password).caller;
+  return server => new Account(server, 'platform admin', email ?? env.platformAdmin.email, password).caller;
 }
 
 /** @throws Problem where the settings here are another installation's */
@@ -189,17 +197,30 @@ function keyOf(env: Env, { signing_key: theirs }: WireIsolation, url: string): S
   );
 }
 
-/** The files, the table and what failed. */
+/** Before anything is tried: what was found would have nowhere to go. @throws Problem */
+function makeWritable(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    throw new Problem(
+      500,
+      'no_folder',
+      `The report cannot be written to ${folder}: ${(error as Error).message}`,
+    );
+  }
+}
+
+/** The table and what failed, then the files. */
 function tell(report: IsolationReport, { folder, json }: VerifySettings, output: Output): void {
   const { content } = report;
   const name = `isolation-report-${content.started_at.replace(/[:.]/g, '-')}`;
   const text = `${JSON.stringify(report, null, 2)}\n`;
-  mkdirSync(folder, { recursive: true });
+  if (json) output.result(text.trimEnd());
+  else for (const line of tableOf(content)) output.result(printable(line));
   const paths = [join(folder, `${name}.json`), join(folder, `${name}.html`)] as const;
   writeFileSync(paths[0], text);
   writeFileSync(paths[1], reportPage(report, `${name}.json`));
-  if (json) output.result(text.trimEnd());
-  else for (const line of tableOf(content)) output.result(printable(line));
   output.note(`Report: ${paths.join(' and ')}`);
 }
 
@@ -209,11 +230,11 @@ const MOST_PRINTED = 20;
 export function tableOf(content: ReportContent): string[] {
   const rows = [
     ['', '', 'cases', 'failures'],
-    ...content.tests.map(({ test, cases, failures }) => [
+    ...content.tests.map(({ test, cases, failure_count: failed }) => [
       test,
       TESTS[test].title,
       String(cases),
-      String(failures.length),
+      String(failed),
     ]),
     ['', 'all', String(content.cases), String(content.failure_count)],
   ];
@@ -237,7 +258,11 @@ export function tableOf(content: ReportContent): string[] {
   const untried = content.tests
     .filter(({ cases }) => cases === 0)
     .map(({ test }) => `${test} has tried nothing.`);
-  return [...lines, ...(failures.length + untried.length > 0 ? ['', ...failures, ...untried] : [])];
+  const leftOut = content.tests.flatMap(({ test, left_out: sentences }) =>
+    sentences.map(sentence => `${test} left out: ${sentence}`),
+  );
+  const more = [...failures, ...untried, ...leftOut];
+  return [...lines, ...(more.length > 0 ? ['', ...more] : [])];
 }
 
 function checkReport(path: string, fingerprint: string | undefined): Command {
@@ -255,14 +280,27 @@ function checkReport(path: string, fingerprint: string | undefined): Command {
       return Promise.resolve(1);
     }
     const { content } = read.report;
-    const said = content.held ? 'everything held' : `${content.failure_count} case(s) failed`;
     output.result(
       printable(
-        `Signed by ${expected}: ${content.address}, ${content.started_at}, ${content.cases} cases, ${said}.`,
+        `Signed by ${expected}: ${content.address}, ${content.started_at}, ${content.cases} cases, ${saidBy(content)}.`,
       ),
     );
     return Promise.resolve(0);
   };
+}
+
+/** What a report says, in a few words: no more than it says. */
+export function saidBy({ held, partial, failure_count: failed, tests }: ReportContent): string {
+  const tried = tests
+    .filter(({ cases }) => cases > 0)
+    .map(({ test }) => test)
+    .join(', ');
+  const only = partial ? `; of the seven tests only ${tried} tried` : '';
+  const leftOut = tests.flatMap(({ left_out: sentences }) => sentences).length;
+  const besides = leftOut > 0 ? `; ${leftOut} thing(s) left out, as it says` : '';
+  if (failed > 0) return `${failed} case(s) failed${only}${besides}`;
+  if (!held) return `nothing failed, but not everything could be tried${only}${besides}`;
+  return `${partial ? 'what was tried held' : 'everything held'}${only}${besides}`;
 }
 
 function progressOn(output: Output): VerifyProgress & { end(): void } {

@@ -15,6 +15,8 @@ interface Comparison {
   what: string;
   foreign: { id: string; ids: Ids; sent?: Sent };
   missing: { id: string; ids: Ids; sent?: Sent };
+  /** What was asked for beside the two ids: an answer may repeat it. */
+  hidden?: readonly string[];
   /** What both must be answered; null: whatever shows nothing. */
   statuses: readonly number[] | null;
 }
@@ -25,13 +27,14 @@ const nothing = (parameter: string): string =>
     : randomUUID();
 
 /** Routes that are about a tenant, or about somebody's own things; what is the platform's belongs to no tenant. */
-const ofTenants = ({ routes }: VerifyContext) =>
+const nonPlatformRoutes = ({ routes }: VerifyContext) =>
   routes.filter(({ permission, domain }) => permission !== null && domain !== 'platform');
 
 /** T1: somebody else's id is answered like one that does not exist. */
 export const foreignIds: VerifyTest = async (context, record) => {
   const comparisons = [
     ...(await acrossTenants(context, record)),
+    ...belowOwnTenant(context),
     ...inBodies(context),
     ...inQueries(context),
     ...(await withinTenant(context)),
@@ -44,7 +47,7 @@ async function acrossTenants(context: VerifyContext, record: TestRecord): Promis
   const { world } = context;
   const { owner, viewer } = world.people.b;
   const everybody = [owner.caller, viewer.caller, await context.tokenOfB(null), world.people.stranger.caller];
-  return ofTenants(context).flatMap(route =>
+  return nonPlatformRoutes(context).flatMap(route =>
     route.parameters.flatMap(parameter => {
       const own = world.a.ids[parameter];
       if (own === undefined) {
@@ -70,29 +73,67 @@ async function acrossTenants(context: VerifyContext, record: TestRecord): Promis
   );
 }
 
+/**
+ * Below one's own tenant everything is the other's, and fits together: whoever looked for it without asking for the tenant
+ * would find it. One foreign id among one's own fits nothing, and is found by nobody.
+ */
+function belowOwnTenant(context: VerifyContext): Comparison[] {
+  const { world } = context;
+  const { owner, viewer } = world.people.b;
+  return nonPlatformRoutes(context).flatMap(route => {
+    const below = route.parameters.filter(parameter => parameter !== 'tenant');
+    const isMixed = below.length >= 2 && below.length < route.parameters.length;
+    if (!isMixed || below.some(parameter => world.a.ids[parameter] === undefined)) return [];
+    const last = below.at(-1) as string;
+    const theirs = { ...world.a.ids, tenant: world.b.id };
+    return [owner, viewer].map(({ caller }): Comparison => ({
+      caller,
+      route,
+      what: `${below.join(' and ')} below the own tenant`,
+      ...pairOf(theirs, below, last),
+      statuses: caller === owner.caller ? [404] : [403, 404],
+    }));
+  });
+}
+
+/** The same path twice: with these ids, and with ids that nobody has. What it is about is named last. */
+function pairOf(
+  ids: Ids,
+  foreign: readonly string[],
+  last: string,
+): Pick<Comparison, 'foreign' | 'missing' | 'hidden'> {
+  const nobodys = Object.fromEntries(foreign.map(parameter => [parameter, nothing(parameter)]));
+  return {
+    foreign: { id: ids[last] as string, ids },
+    missing: { id: nobodys[last] as string, ids: { ...ids, ...nobodys } },
+    hidden: foreign.flatMap(parameter => [ids[parameter] as string, nobodys[parameter] as string]),
+  };
+}
+
 /** What may stand in the body of a question beside it. */
 function inBodies(context: VerifyContext): Comparison[] {
   const { world } = context;
   const kinds: Array<
-    [what: string, id: string | undefined, fields: (id: string) => Record<string, unknown>]
+    [field: string, id: string | undefined, fields: (id: string) => Record<string, unknown>]
   > = [
-    ['filter.document_ids', world.a.ids['document'], id => ({ filter: { document_ids: [id] } })],
+    ['filter', world.a.ids['document'], id => ({ filter: { document_ids: [id] } })],
     ['session_id', world.a.ids['chat'], id => ({ session_id: id })],
     ['kbs', world.a.ids['kb'], id => ({ kbs: [id] })],
   ];
-  const asking = ofTenants(context).filter(
+  const asking = nonPlatformRoutes(context).filter(
     ({ question, parameters }) => question && parameters.includes('tenant'),
   );
   return asking.flatMap(route =>
-    kinds.flatMap(([what, id, fields]): Comparison[] => {
-      if (id === undefined) return [];
+    kinds.flatMap(([field, id, fields]): Comparison[] => {
+      // A field that there is not would be refused whatever stands in it.
+      if (id === undefined || !route.fields.includes(field)) return [];
       const sent = (asked: string) => ({ body: bodyOf(route, QUESTION, fields(asked)) });
       const other = randomUUID();
       return [
         {
           caller: world.people.b.owner.caller,
           route,
-          what,
+          what: `${field} in the body`,
           foreign: { id, ids: world.b.ids, sent: sent(id) },
           missing: { id: other, ids: world.b.ids, sent: sent(other) },
           statuses: null,
@@ -108,7 +149,7 @@ function inQueries(context: VerifyContext): Comparison[] {
   const { ids } = world.a;
   const known = (name: string) => ids[name.replace(/_id$/, '')] ?? ids[name] ?? world.userId('owner-of-a');
   // Each export is an entry of the audit, and so of the next export.
-  const lists = ofTenants(context).filter(({ path }) => !path.endsWith('/export'));
+  const lists = nonPlatformRoutes(context).filter(({ path }) => !path.endsWith('/export'));
   return lists.flatMap(route =>
     route.idQueries.map((name): Comparison => {
       const [id, other] = [known(name), randomUUID()];
@@ -138,7 +179,22 @@ async function withinTenant(context: VerifyContext): Promise<Comparison[]> {
     job: restricted?.id,
     entity: (body['items'] as Array<{ id: string }> | undefined)?.[0]?.id,
   };
-  return ofTenants(context).flatMap(route =>
+  const inClosedKb = {
+    ...world.a.ids,
+    kb: world.closedKb,
+    document: world.documents.find(({ name }) => name === 'closed')?.id as string,
+  };
+  // A document of the closed knowledge base under its own: under another one it is nobody's.
+  const fitting = nonPlatformRoutes(context)
+    .filter(({ parameters }) => parameters.includes('kb') && parameters.includes('document'))
+    .map((route): Comparison => ({
+      caller: viewer.caller,
+      route,
+      what: 'document of a knowledge base that is closed to this member',
+      ...pairOf(inClosedKb, ['kb', 'document'], 'document'),
+      statuses: [403, 404],
+    }));
+  const alone = nonPlatformRoutes(context).flatMap(route =>
     Object.entries(closed).flatMap(([parameter, id]): Comparison[] => {
       if (id === undefined || !route.parameters.includes(parameter)) return [];
       const other = randomUUID();
@@ -154,33 +210,46 @@ async function withinTenant(context: VerifyContext): Promise<Comparison[]> {
       ];
     }),
   );
+  return [...alone, ...fitting];
 }
 
 async function compare(
   context: VerifyContext,
-  { caller, route, what, foreign, missing, statuses }: Comparison,
+  { caller, route, what, foreign, missing, hidden = [], statuses }: Comparison,
   record: TestRecord,
 ): Promise<void> {
   const ask = ({ ids, sent }: Comparison['foreign']) => askRoute(context, caller, route, ids, sent);
   const [theirs, nobodys] = [await ask(foreign), await ask(missing)];
-  const same = toldBy(theirs, foreign.id) === toldBy(nobodys, missing.id);
-  const refused = statuses === null || statuses.includes(theirs.status);
+  const same = toldBy(theirs, foreign.id, ...hidden) === toldBy(nobodys, missing.id, ...hidden);
+  const refused = statuses === null ? theirs.status < 500 : statuses.includes(theirs.status);
   record.check(same && refused, () => ({
     where: route.key,
     who: `${caller.name}, foreign ${what}`,
-    expected: refused ? `the answer for what does not exist: ${outcomeOf(nobodys)}` : '404',
+    expected:
+      refused || statuses === null
+        ? `the answer for what does not exist: ${outcomeOf(nobodys)}`
+        : statuses.join(' or '),
     got: same ? outcomeOf(theirs) : `another answer: ${outcomeOf(theirs)}`,
   }));
 }
 
-/** What one's own tenant shows has nothing of another in it. */
+/** What one's own tenant shows is there, and has nothing of another in it. */
 async function ownLists(context: VerifyContext, record: TestRecord): Promise<void> {
   const { world } = context;
   const { owner, viewer } = world.people.b;
   const everybody = [owner.caller, viewer.caller, await context.tokenOfB(null)];
-  const asked = ofTenants(context).flatMap(route => everybody.map(caller => ({ route, caller })));
+  const asked = nonPlatformRoutes(context).flatMap(route => everybody.map(caller => ({ route, caller })));
   await record.each(asked, async ({ route, caller }) => {
     const answer = await askRoute(context, caller, route, world.b.ids);
+    // Were everything refused to everybody, nothing would have been shown by what is refused.
+    const isOwn = caller === owner.caller && route.parameters.every(parameter => parameter in world.b.ids);
+    if (isOwn)
+      record.check(answer.status === 200, () => ({
+        where: route.key,
+        who: `${caller.name}, in the own tenant`,
+        expected: '200',
+        got: outcomeOf(answer),
+      }));
     const found = secretsIn(context, answer);
     record.check(found.length === 0, () => ({
       where: route.key,

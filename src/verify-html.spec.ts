@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { SigningKey } from './foundation/crypto/signing-key.js';
-import { tableOf } from './verify-command.js';
+import { saidBy, tableOf } from './verify-command.js';
 import { reportPage } from './verify-html.js';
 import { TEST_NAMES, type TestResult } from './verify-record.js';
 import { contentOf, signReport } from './verify-report.js';
@@ -17,7 +17,14 @@ const FACTS = {
 };
 const key = SigningKey.of('a key of the installation, long enough for it');
 const resultsOf = (changes: Partial<Record<string, Partial<TestResult>>> = {}): TestResult[] =>
-  TEST_NAMES.map(test => ({ test, cases: 1_200, failures: [], left_out: [], ...changes[test] }));
+  TEST_NAMES.map(test => ({
+    test,
+    cases: 1_200,
+    failure_count: changes[test]?.failures?.length ?? 0,
+    failures: [],
+    left_out: [],
+    ...changes[test],
+  }));
 const pageOf = (results: TestResult[]) =>
   reportPage(signReport(contentOf(FACTS, results), key), 'report.json');
 const failure = { where: 'GET /<b>', who: 'a "viewer" & others', expected: '404', got: `it's <script>` };
@@ -55,6 +62,17 @@ describe('the page of a report', () => {
     const page = pageOf(resultsOf().slice(0, 2));
     expect(page).toContain('What was tried held.');
     expect(page).toContain('only T1, T2 were tried');
+    expect(page).toContain('<title>Isolation report: what was tried held</title>');
+  });
+
+  it('counts what failed, also what is not listed', () => {
+    const page = pageOf(resultsOf({ T3: { failure_count: 2_345, failures: [failure] } }));
+    expect(page).toContain('2,345 did not end as they must, in T3');
+    expect(page).toContain('2,345 failed');
+  });
+
+  it('does not call looks and controls attempts', () => {
+    expect(pageOf(resultsOf())).toContain('8,400 checks, and each ended as it must.');
   });
 });
 
@@ -78,5 +96,19 @@ describe('the table of a report', () => {
 
   it('does not hold where a test has tried nothing', () => {
     expect(contentOf(FACTS, resultsOf({ T6: { cases: 0 } })).held).toBe(false);
+  });
+});
+
+describe('what is said of a report that is good', () => {
+  const said = (results: TestResult[]) => saidBy(contentOf(FACTS, results));
+
+  it('is no more than it holds', () => {
+    expect(said(resultsOf())).toBe('everything held');
+    expect(said(resultsOf().slice(4, 5))).toBe('what was tried held; of the seven tests only T5 tried');
+    expect(said(resultsOf({ T6: { left_out: ['The index.'] } }))).toBe(
+      'everything held; 1 thing(s) left out, as it says',
+    );
+    expect(said(resultsOf({ T2: { failures: [failure] } }))).toBe('1 case(s) failed');
+    expect(said(resultsOf({ T6: { cases: 0 } }))).toBe('nothing failed, but not everything could be tried');
   });
 });

@@ -7,6 +7,7 @@ type TestContent = ReportContent['tests'][number];
 export function reportPage({ content, signature }: IsolationReport, jsonName: string): string {
   const held = content.partial ? 'What was tried held.' : 'Tenants are kept apart.';
   const verdict = content.held ? held : 'Isolation did not hold.';
+  const inShort = content.partial ? 'what was tried held' : 'held';
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -14,7 +15,7 @@ export function reportPage({ content, signature }: IsolationReport, jsonName: st
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="robots" content="noindex">
-<title>Isolation report: ${content.held ? 'held' : 'failed'}</title>
+<title>Isolation report: ${content.held ? inShort : 'failed'}</title>
 <style>${STYLE}</style>
 </head>
 <body>
@@ -60,13 +61,15 @@ npm run cli -- verify-isolation --check ${escaped(jsonName)} \\
 }
 
 function leadOf({ held, partial, cases, failure_count, tests }: ReportContent): string {
-  const tried = `${number(cases)} attempts to reach what belongs to somebody else`;
+  // Not each is an attempt on somebody: the database is looked at, and what must be let in is tried, too.
+  const tried = `${number(cases)} checks`;
   const only = partial
     ? ` Of the seven tests only ${tests.map(({ test }) => test).join(', ')} were tried.`
     : '';
-  if (held) return `${tried}, and not one of them got through.${only}`;
-  const failed = tests.filter(({ failures }) => failures.length > 0).map(({ test }) => test);
-  if (failed.length === 0) return `${tried}. None got through, but a test could not try anything.${only}`;
+  if (held) return `${tried}, and each ended as it must.${only}`;
+  const failed = tests.filter(({ failure_count: count }) => count > 0).map(({ test }) => test);
+  if (failed.length === 0)
+    return `${tried}. Each ended as it must, but a test could not try anything.${only}`;
   return `${tried}; ${number(failure_count)} did not end as they must, in ${failed.join(', ')}.${only}`;
 }
 
@@ -74,8 +77,10 @@ function introductionOf({ tests }: ReportContent): string {
   if (!tests.some(({ test, cases }) => test !== 'T5' && cases > 0))
     return 'The server looked at its own database. Nothing of any tenant was read.';
   return (
-    'Two tenants were made for this, with people, knowledge bases and documents of their own. Everything below was tried ' +
-    'between those two, against the running installation. Nothing of other tenants was read.'
+    'Two tenants were made for this, with people, knowledge bases and documents of their own. What is below was tried ' +
+    'between those two, against the running installation; its database was looked at by the server itself. Nothing of other ' +
+    'tenants was read. Counted are attempts to reach what belongs to somebody else, and what shows that those would be ' +
+    'noticed: that everybody reaches what is their own.'
   );
 }
 
@@ -84,7 +89,7 @@ function facts(content: ReportContent): string {
   const seconds = Math.round((Date.parse(content.ended_at) - Date.parse(content.started_at)) / 1000);
   return [
     ['Installation', content.address],
-    ['Version', content.server_version],
+    ['Version', versionOf(content)],
     ['Database', database],
     ['Tested on', `${content.started_at.slice(0, 16).replace('T', ' ')} UTC, in ${number(seconds)} s`],
     ['Routes that read', number(content.routes)],
@@ -94,9 +99,13 @@ function facts(content: ReportContent): string {
     .join('\n');
 }
 
-function testCard({ test, title, cases, failures }: TestContent): string {
-  const held = failures.length === 0 && cases > 0;
-  const word = held ? 'held' : failures.length > 0 ? `${number(failures.length)} failed` : 'not tried';
+/** What roles may, the command knows of its own version. */
+const versionOf = ({ server_version: server, command_version: command }: ReportContent): string =>
+  server === command ? server : `${server}, tried by the command of ${command}`;
+
+function testCard({ test, title, cases, failure_count: failed }: TestContent): string {
+  const held = failed === 0 && cases > 0;
+  const word = held ? 'held' : failed > 0 ? `${number(failed)} failed` : 'not tried';
   return `<article class="test ${held ? 'held' : 'failed'}">
 <h3><span class="name">${test}</span> <span>${escaped(title)}</span> <span class="verdict">${word}</span></h3>
 <p>${escaped(TESTS[test].explanation)}</p>

@@ -6,7 +6,7 @@ import type { TestRecord } from './verify-record.js';
 import { bodyOf } from './verify-routes.js';
 import { QUESTION } from './verify-tenants.js';
 
-const ofTenants = ({ routes }: VerifyContext) =>
+const routesBelowTenant = ({ routes }: VerifyContext) =>
   routes.filter(({ domain, parameters }) => domain === 'tenant' && parameters.includes('tenant'));
 
 /** T2: naming something opens nothing. */
@@ -28,7 +28,7 @@ async function contradictions(context: VerifyContext, record: TestRecord): Promi
     ['the query names another tenant', both.caller, { query: { tenant: world.a.id } }],
     ['the token names another tenant', inA, {}],
   ];
-  const asked = ofTenants(context).flatMap(route => ways.map(way => ({ route, way })));
+  const asked = routesBelowTenant(context).flatMap(route => ways.map(way => ({ route, way })));
   await record.each(asked, async ({ route, way: [what, caller, sent] }) => {
     const answer = await askRoute(context, caller, route, world.b.ids, sent);
     record.check(answer.status === 400 && answer.body['code'] === 'tenant_mismatch', () => ({

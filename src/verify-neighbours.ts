@@ -24,6 +24,9 @@ const COPIES = 8;
 /** T6: what a neighbour packs around a question changes no answer. */
 export const neighbours: VerifyTest = async (context, record) => {
   const { world } = context;
+  record.leftOut.add(
+    'Both knowledge bases are small, and small ones are searched exactly: the approximate index of large ones was not tried.',
+  );
   const before = await searches(context);
   const documents: string[] = [];
   for (let copy = 0; copy < COPIES; copy++) {
@@ -113,14 +116,20 @@ async function answers(context: VerifyContext, record: TestRecord): Promise<void
     };
     await ask(world.a);
     const kept = await ask(world.a);
-    if (!kept.cached) record.leftOut.add('Answers are not kept here: none could come back to somebody else.');
     const [theirs, found] = [await ask(world.b), await search(world.b, question)];
-    record.check(!theirs.cached, () => ({
-      where: QUERY,
-      who: 'owner of b, with a question that only a has asked',
-      expected: 'an answer that is made anew',
-      got: 'a remembered one',
-    }));
+    // What was never kept cannot come back, and shows nothing.
+    if (kept.cached)
+      record.check(!theirs.cached, () => ({
+        where: QUERY,
+        who: 'owner of b, with a question that only a has asked',
+        expected: 'an answer that is made anew',
+        got: 'a remembered one',
+      }));
+    else
+      record.leftOut.add(
+        'Some answer was not kept, and could not come back to somebody else: answers are not remembered here, or the model ' +
+          'did not answer.',
+      );
     const own = new Set(kept.passages.flatMap(({ chunk_id, document_id }) => [chunk_id, document_id]));
     for (const { passages } of [theirs, found]) {
       const shared = passages.filter(passage => own.has(passage.chunk_id) || own.has(passage.document_id));
@@ -132,7 +141,9 @@ async function answers(context: VerifyContext, record: TestRecord): Promise<void
       }));
     }
     const again = await ask(world.a);
-    record.check(again.answer === kept.answer && again.cached === kept.cached, () => ({
+    // Made anew, a model may word it in another way.
+    if (!kept.cached || !again.cached) continue;
+    record.check(again.answer === kept.answer, () => ({
       where: QUERY,
       who: 'owner of a, after b has asked the same',
       expected: 'the answer of before',
@@ -149,10 +160,20 @@ async function entityTags(context: VerifyContext, record: TestRecord): Promise<v
     ({ method, domain, parameters }) =>
       method === 'GET' && domain === 'tenant' && parameters.includes('tenant'),
   );
+  let tagged = 0;
   await record.each(asked, async route => {
     const path = pathOf(route, world.a.ids);
     const theirs = await world.people.a.owner.caller.get(path);
-    const tag = theirs.headers.get('etag') ?? '"none"';
+    const kept = theirs.headers.get('cache-control') ?? '';
+    record.check(!/\b(public|s-maxage)\b/.test(kept), () => ({
+      where: route.key,
+      who: owner.caller.name,
+      expected: 'an answer that no proxy may keep for others',
+      got: `Cache-Control: ${kept}`,
+    }));
+    const tag = theirs.headers.get('etag');
+    if (tag === null) return;
+    tagged++;
     const headers = { 'if-none-match': tag, 'if-modified-since': new Date().toUTCString() };
     const answer = await owner.caller.send('GET', path, { headers });
     record.check(answer.status === 404 && secretsIn(context, answer).length === 0, () => ({
@@ -161,21 +182,18 @@ async function entityTags(context: VerifyContext, record: TestRecord): Promise<v
       expected: '404',
       got: outcomeOf(answer),
     }));
-    const kept = theirs.headers.get('cache-control') ?? '';
-    record.check(!/\b(public|s-maxage)\b/.test(kept), () => ({
-      where: route.key,
-      who: owner.caller.name,
-      expected: 'an answer that no proxy may keep for others',
-      got: `Cache-Control: ${kept}`,
-    }));
   });
+  if (tagged === 0) record.leftOut.add('No answer had an entity tag here: none could be asked with.');
 }
 
 /** What one tenant sets holds for it alone, at once. */
 async function settings(context: VerifyContext, record: TestRecord): Promise<void> {
   const { world } = context;
   const route = context.routes.find(({ key }) => key === 'GET /tenants/{tenant}/config');
-  if (!route) return;
+  if (!route) {
+    record.leftOut.add('The server has no GET /tenants/{tenant}/config: settings were not tried.');
+    return;
+  }
   const read = async ({ ids, owner }: ThrowAwayTenant) => (await owner.caller.get(pathOf(route, ids))).text;
   const [config, count] = [await read(world.b), await counted(world.b)];
   for (const top_k of [1, null]) {

@@ -39,7 +39,7 @@ export const TESTS: Readonly<Record<TestName, { title: string; explanation: stri
       'request to the next.',
   },
   T6: {
-    title: 'Neighbours in the index',
+    title: 'Neighbours in the search',
     explanation:
       'Another tenant stored copies of a question, packed as close around it as possible. The answers of the first tenant ' +
       'must not change: neither what is found, nor how much, nor the scores.',
@@ -65,6 +65,8 @@ export interface VerifyFailure {
 export interface TestResult {
   test: TestName;
   cases: number;
+  /** How many cases did not hold; of very many only the first are written down. */
+  failure_count: number;
   failures: VerifyFailure[];
   /** What could not be tried here, and why; each a sentence. */
   left_out: string[];
@@ -87,7 +89,8 @@ const LONGEST_GOT = 300;
 /** What one test has tried, and found. */
 export class TestRecord {
   cases = 0;
-  readonly failures: VerifyFailure[] = [];
+  private failed = 0;
+  private readonly failures: VerifyFailure[] = [];
   readonly leftOut = new Set<string>();
 
   constructor(
@@ -99,31 +102,45 @@ export class TestRecord {
   /** One case. */
   check(ok: boolean, failure: () => VerifyFailure): void {
     this.cases++;
-    if (ok || this.failures.length >= MOST_FAILURES) return;
+    if (ok) return;
+    this.failed++;
+    if (this.failures.length >= MOST_FAILURES) return;
     const { got, ...rest } = failure();
     this.failures.push({ ...rest, got: got.length > LONGEST_GOT ? `${got.slice(0, LONGEST_GOT)} …` : got });
   }
 
-  /** Works through a list, some at a time. */
+  /** Works through a list, some at a time. After the first error nothing more begins, and nothing is under way any more. */
   async each<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
     this.progress.plan(items.length);
     let next = 0;
     const worker = async () => {
-      while (next < items.length) {
-        this.signal.throwIfAborted();
-        await work(items[next++] as Item);
-        this.progress.step();
+      try {
+        while (next < items.length) {
+          this.signal.throwIfAborted();
+          await work(items[next++] as Item);
+          this.progress.step();
+        }
+      } catch (error) {
+        next = items.length;
+        throw error;
       }
     };
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
+    const ended = await Promise.allSettled(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
+    const failed = ended.find(({ status }) => status === 'rejected');
+    if (failed) throw (failed as PromiseRejectedResult).reason;
   }
 
   get result(): TestResult {
+    const cut =
+      this.failed > this.failures.length
+        ? [`Of ${this.failed} failures only the first ${this.failures.length} are listed.`]
+        : [];
     return {
       test: this.test,
       cases: this.cases,
+      failure_count: this.failed,
       failures: this.failures,
-      left_out: [...this.leftOut].toSorted(),
+      left_out: [...cut, ...[...this.leftOut].toSorted()],
     };
   }
 }

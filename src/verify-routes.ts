@@ -18,6 +18,8 @@ export interface ReadingRoute {
   tokens: boolean;
   /** Parameters of its query that take an id. */
   idQueries: string[];
+  /** Names of the fields of its body. */
+  fields: string[];
   /** The field of its body that asks; null where it has no body. */
   question: 'query' | 'message' | null;
   /** Whether a chat model may answer it. */
@@ -88,6 +90,7 @@ export function routesOf(document: ApiDocument): ReadingRoute[] {
           idQueries: (operation.parameters ?? [])
             .filter(parameter => parameter.in === 'query' && parameter.schema?.format === 'uuid')
             .map(parameter => parameter.name ?? ''),
+          fields: Object.keys(fields),
           question: asks ? question : null,
           answers: asks && 'max_tokens' in fields,
         },

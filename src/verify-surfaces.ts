@@ -157,6 +157,8 @@ export const surfaces: VerifyTest = async (context, record) => {
   }
   const there = new Set(routes.map(({ key }) => key));
   const known = SURFACES.filter(({ key }) => there.has(key));
+  for (const { key } of SURFACES.filter(surface => !known.includes(surface)))
+    record.leftOut.add(`The server has no ${key}, which this command knows; update it with the server.`);
   const subjects = await subjectsOf(context);
   const asked = subjects.flatMap(subject =>
     known.flatMap(surface => world.documents.map(document => ({ subject, surface, document }))),

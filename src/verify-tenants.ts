@@ -53,13 +53,14 @@ export class ThrowAway {
   a!: ThrowAwayTenant;
   b!: ThrowAwayTenant;
   people!: People;
-  /** Ids of accounts, by e-mail address. */
-  readonly userIds = new Map<string, string>();
+  /** Ids of accounts, by e-mail address; null from when it is asked for until the answer is there. */
+  private readonly userIds = new Map<string, string | null>();
   documents!: MarkedDocument[];
   /** Knowledge base that only those see to whom a role on it was granted. */
   closedKb!: string;
   /** Every id and every marker of A, each with what it is: nobody else may be told of them. */
   readonly secrets = new Map<string, string>();
+  /** Their names, from before they are asked for: an answer may be lost. */
   private readonly tenants: string[] = [];
   private readonly password = `${randomUUID()}${randomUUID()}`;
 
@@ -82,23 +83,37 @@ export class ThrowAway {
   /** Whatever of it has been made. @returns what could not be removed, each a sentence */
   async remove(admin: Caller): Promise<string[]> {
     const problems: string[] = [];
-    for (const id of this.tenants) problems.push(...(await removeTenant(admin, id)));
-    for (const [email, id] of this.userIds) problems.push(...(await removeUser(admin, id, email)));
+    for (const name of this.tenants) problems.push(...(await removeTenant(admin, name)));
+    try {
+      await this.findUsers(admin);
+    } catch (error) {
+      problems.push(`Accounts whose making was not answered may be left: ${(error as Error).message}`);
+    }
+    for (const [email, id] of this.userIds)
+      if (id !== null) problems.push(...(await removeUser(admin, id, email)));
     return problems;
+  }
+
+  /** Those that were asked for, and not answered. */
+  private async findUsers(admin: Caller): Promise<void> {
+    if ([...this.userIds.values()].every(id => id !== null)) return;
+    for (const { email, id } of await listed(admin, '/users', `.${this.run}@${PREFIX}.invalid`))
+      if (this.userIds.has(email as string)) this.userIds.set(email as string, id as string);
   }
 
   private async makeTenants(): Promise<void> {
     for (const letter of ['a', 'b'] as const) {
       const name = `${PREFIX}-${this.run}-${letter}`;
-      const made = await this.admin.must('POST', '/tenants', {
+      const fields = {
         name,
         display_name: `Isolation check (${letter.toUpperCase()})`,
         description: 'Made by verify-isolation, which removes it when it has ended.',
         plan_tier: 'enterprise',
         metadata: { isolation_check: this.run },
-      });
+      };
+      this.tenants.push(name);
+      const made = await this.admin.must('POST', '/tenants', fields, { whole: true });
       const id = made['id'] as string;
-      this.tenants.push(id);
       this[letter] = { id, name, ids: { tenant: id }, owner: null as unknown as Account };
       // Where questions have a price, they are paid for.
       await this.admin.send('POST', `/tenants/${id}/credits`, { body: { type: 'grant', amount: CREDITS } });
@@ -121,7 +136,7 @@ export class ThrowAway {
       locked: await this.makeMember('locked-admin-of-b', this.b, 'admin'),
     };
     const both = await this.makeMember('member-of-both', this.a, 'viewer');
-    await this.addMember(this.userIds.get(this.emailOf('member-of-both')) as string, this.b, 'editor');
+    await this.addMember(this.userId('member-of-both'), this.b, 'editor');
     this.people = { a, b, both, stranger: await this.makeUser('stranger') };
     this.a.owner = a.owner;
     this.b.owner = b.owner;
@@ -129,17 +144,15 @@ export class ThrowAway {
 
   private async makeMember(name: string, tenant: ThrowAwayTenant, role: string): Promise<Account> {
     const account = await this.makeUser(name);
-    await this.addMember(this.userIds.get(this.emailOf(name)) as string, tenant, role);
+    await this.addMember(this.userId(name), tenant, role);
     return account;
   }
 
   private async makeUser(name: string): Promise<Account> {
     const email = this.emailOf(name);
-    const made = await this.admin.must('POST', '/users', {
-      email,
-      display_name: `Isolation check: ${name}`,
-      password: this.password,
-    });
+    const fields = { email, display_name: `Isolation check: ${name}`, password: this.password };
+    this.userIds.set(email, null);
+    const made = await this.admin.must('POST', '/users', fields, { whole: true });
     this.userIds.set(email, made['id'] as string);
     return new Account(this.server, name.replaceAll('-', ' '), email, this.password);
   }
@@ -217,8 +230,8 @@ export class ThrowAway {
 
   /** @throws Problem where it fails, or takes too long */
   async ingested(tenant: ThrowAwayTenant, kb: string, document: string): Promise<void> {
-    for (let waited = 0; waited < LONGEST_INGESTION_MS; waited += POLL_MS) {
-      const path = `/tenants/${tenant.id}/kbs/${kb}/documents/${document}`;
+    const path = `/tenants/${tenant.id}/kbs/${kb}/documents/${document}`;
+    for (const until = performance.now() + LONGEST_INGESTION_MS; performance.now() < until;) {
       const { status } = await tenant.owner.caller.must('GET', path);
       if (status === 'ready') return;
       if (status !== 'queued' && status !== 'processing')
@@ -276,7 +289,9 @@ export class ThrowAway {
     });
     ids['evaluation'] = evaluation['id'] as string;
     ids['job'] = evaluation['job_id'] as string;
-    await ended(owner.caller, ids['job'], LONGEST_INGESTION_MS);
+    // The events of a job that has not ended are a stream for as long.
+    if ((await ended(owner.caller, ids['job'], LONGEST_INGESTION_MS)) === null)
+      throw new Problem(504, 'not_evaluated', 'An evaluation of one question has not ended.');
     const entities = await owner.caller.must('GET', `${base}${kb}/graph/entities`);
     const [entity] = entities['items'] as Array<{ id: string }>;
     if (entity) ids['entity'] = entity.id;
@@ -287,43 +302,70 @@ export class ThrowAway {
 export async function removeLeftOvers(admin: Caller): Promise<{ removed: number; problems: string[] }> {
   const before = Date.now() - LEFT_OVER_AFTER_MS;
   const isOld = (item: Record<string, unknown>) => Date.parse(item['created_at'] as string) < before;
-  const list = async (path: string) => {
-    const page = await admin.must('GET', `${path}?search=${PREFIX}&page_size=100`);
-    return (page['items'] as Array<Record<string, unknown>>).filter(isOld);
-  };
-  const tenants = (await list('/tenants')).filter(
-    ({ name, metadata, status }) =>
-      TENANT_NAME.test(name as string) &&
-      typeof (metadata as Record<string, unknown>)['isolation_check'] === 'string' &&
-      status !== 'erasing',
-  );
-  const users = (await list('/users')).filter(({ email }) => EMAIL.test(email as string));
-  const problems: string[] = [];
-  for (const { id } of tenants) problems.push(...(await removeTenant(admin, id as string)));
-  for (const { id, email } of users)
-    problems.push(...(await removeUser(admin, id as string, email as string)));
-  return { removed: tenants.length + users.length - problems.length, problems };
+  const tenants = (await listed(admin, '/tenants', PREFIX))
+    .filter(isOld)
+    .filter(
+      ({ name, metadata, status }) =>
+        TENANT_NAME.test(name as string) &&
+        typeof (metadata as Record<string, unknown>)['isolation_check'] === 'string' &&
+        status !== 'erasing',
+    );
+  const users = (await listed(admin, '/users', PREFIX))
+    .filter(isOld)
+    .filter(({ email }) => EMAIL.test(email as string));
+  const outcomes: string[][] = [];
+  for (const { id } of tenants) outcomes.push(await removeTenant(admin, id as string));
+  for (const { id, email } of users) outcomes.push(await removeUser(admin, id as string, email as string));
+  const removed = outcomes.filter(problems => problems.length === 0).length;
+  return { removed, problems: outcomes.flat() };
 }
 
-async function removeTenant(admin: Caller, id: string): Promise<string[]> {
-  const answer = await admin.send('DELETE', `/tenants/${id}`);
-  if (answer.status === 404) return [];
-  if (answer.status !== 204) return [`The tenant ${id} could not be removed (${answer.status}).`];
-  const job = answer.headers.get('location')?.split('/').at(-1);
-  if (job && (await ended(admin, job, LONGEST_REMOVAL_MS))) return [];
-  return [`The tenant ${id} is closed, and its rows are still being removed by a job.`];
+/** Every page of a search. */
+async function listed(admin: Caller, path: string, search: string): Promise<Array<Record<string, unknown>>> {
+  const found: Array<Record<string, unknown>> = [];
+  for (let page = 1; ; page++) {
+    const query = new URLSearchParams({ search, page: String(page), page_size: '100' });
+    const { items } = (await admin.must('GET', `${path}?${query.toString()}`)) as { items: typeof found };
+    found.push(...items);
+    if (items.length < 100) return found;
+  }
+}
+
+/** @param tenant id or name. @returns what is left, each a sentence */
+async function removeTenant(admin: Caller, tenant: string): Promise<string[]> {
+  try {
+    const answer = await admin.send('DELETE', `/tenants/${tenant}`);
+    if (answer.status === 404) return [];
+    if (answer.status !== 204) return [`The tenant ${tenant} could not be removed (${answer.status}).`];
+    const job = answer.headers.get('location')?.split('/').at(-1);
+    const how = job ? await ended(admin, job, LONGEST_REMOVAL_MS) : null;
+    if (how === 'succeeded') return [];
+    return [
+      how === null
+        ? `The tenant ${tenant} is closed, and its rows are still being removed by a job.`
+        : `The tenant ${tenant} is closed, but the job that removes its rows ended as ${how}.`,
+    ];
+  } catch (error) {
+    return [`The tenant ${tenant} could not be removed: ${(error as Error).message}`];
+  }
 }
 
 async function removeUser(admin: Caller, id: string, email: string): Promise<string[]> {
-  const { status } = await admin.send('DELETE', `/users/${id}`);
-  return status === 204 || status === 404 ? [] : [`The account ${email} could not be removed (${status}).`];
+  try {
+    const { status } = await admin.send('DELETE', `/users/${id}`);
+    return status === 204 || status === 404 ? [] : [`The account ${email} could not be removed (${status}).`];
+  } catch (error) {
+    return [`The account ${email} could not be removed: ${(error as Error).message}`];
+  }
 }
 
-async function ended(caller: Caller, job: string, longestMs: number): Promise<boolean> {
-  for (let waited = 0; waited < longestMs; waited += POLL_MS) {
-    const { body } = await caller.get(`/jobs/${job}`);
-    if (body['status'] !== 'queued' && body['status'] !== 'running') return true;
+/** @returns how it has ended; null: not in time, or it could not be asked */
+async function ended(caller: Caller, job: string, longestMs: number): Promise<string | null> {
+  for (const until = performance.now() + longestMs; performance.now() < until;) {
+    const { status, body } = await caller.get(`/jobs/${job}`);
+    if (status !== 200) return null;
+    if (body['status'] !== 'queued' && body['status'] !== 'running') return String(body['status']);
     await sleep(POLL_MS, undefined, { signal: caller.server.signal });
   }
-  return false;
+  return null;
 }
