@@ -10,7 +10,8 @@ import { faultsOf, tableOf } from './isolation-table.mjs';
 
 const given = process.argv.slice(2);
 const whole = given.length === 0;
-const files = given.some(argument => !argument.startsWith('-')) ? [] : ['test/isolation/', 'test/attacks/'];
+// What follows an option, such as the name after -t, is no file.
+const files = given.some(isPath) ? [] : ['test/isolation/', 'test/attacks/'];
 const vitest = [
   '--reporter=default',
   `--reporter=${fileURLToPath(new URL('isolation-reporter.mjs', import.meta.url))}`,
@@ -51,6 +52,11 @@ const held = !stopped && outcomes.every(({ code, faults }) => code === 0 && faul
 process.stdout.write(held ? '\nAll held.\n' : '\nNot all held.\n');
 process.exit(held ? 0 : 1);
 
+/** Whether vitest is to be given nothing else to look for. */
+function isPath(argument) {
+  return !argument.startsWith('-') && (argument.includes('/') || existsSync(argument));
+}
+
 /** Runs the tests on one database. */
 async function outcomeOf(place, script, command, surroundings) {
   const path = join(folder, `${place.replaceAll(' ', '-')}.json`);
@@ -62,6 +68,7 @@ async function outcomeOf(place, script, command, surroundings) {
   const code = await new Promise(done => child.on('exit', (exitCode, signal) => done(signal ? 1 : exitCode)));
   const tests = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : [];
   const faults = faultsOf(tests, whole);
+  if (tests.length === 0) faults.push('No test has run.');
   if (code !== 0 && faults.length === 0)
     faults.push('The tests ended with an error outside of any test: see above.');
   return { place, seconds: Math.round((Date.now() - began) / 1000), code, tests, faults };

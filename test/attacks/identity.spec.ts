@@ -11,6 +11,7 @@ import { mailFolder } from '../setup/mail-folder.js';
 import { type Mailbox, tokenIn } from '../setup/mail-server.js';
 import { asSuperuser } from '../setup/superuser.js';
 import { moreOftenSlower } from './more-often-slower.js';
+import { told } from './two-tenants.js';
 
 let app: TestApplication;
 let mails: Mailbox;
@@ -31,12 +32,6 @@ const part = (value: unknown) =>
 const claimsOf = (token: string) =>
   JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as Record<string, any>;
 const asBearer = (token: string) => app.anonymous.withToken(token).get('/auth/me');
-
-/** Status and body, but for what every problem has to itself. */
-const told = ({ status, body }: Answer) => ({
-  status,
-  body: typeof body === 'object' ? { ...body, instance: null, request_id: null } : body,
-});
 
 describe('a JWT', () => {
   const HS256 = { alg: 'HS256', typ: 'JWT' };
@@ -403,13 +398,73 @@ describe('whether there is an account', () => {
     const existing = login(n => (people[n % people.length] as { email: string }).email);
     const missing = login(n => `missing${n % people.length}@example.com`);
     for (const warm of [existing, missing]) await warm();
-    const shares = [await moreOftenSlower(12, existing, missing)];
-    tried(24);
+    const shares: number[] = [];
     // A password that is not verified saves nearly all of the time: the share would be 0 or 1.
     const isApart = (share: number) => share < 0.1 || share > 0.9;
-    if (isApart(shares[0] as number)) {
+    while (shares.length < 2 && shares.every(isApart)) {
       shares.push(await moreOftenSlower(12, existing, missing));
       tried(24);
+    }
+    expect(shares.every(isApart), `share of slower answers: ${shares.join(', ')}`).toBe(false);
+  });
+
+  // Of 60 times each the share's standard deviation is 0.05; what makes a token and a mail at once takes it to 0.67 and more.
+  it.each([
+    [
+      'a forgotten password',
+      async () => {
+        // For one address it may be asked a few times only: each is asked for once.
+        const dataSource = app.application.nest.get<DataSource>(APPLICATION_DATA_SOURCE, { strict: false });
+        await asSuperuser(app.env, dataSource, client =>
+          client.query(
+            `INSERT INTO users (id, email, display_name, password_hash)
+             SELECT gen_random_uuid(), 'known' || n || '@example.com', 'Somebody', 'x' FROM generate_series(1, 500) n`,
+          ),
+        );
+        let asked = 0;
+        const forgotten = (name: string) => async () =>
+          (await app.anonymous.post('/auth/forgot-password', { email: `${name}${++asked}@example.com` }))
+            .status;
+        return { status: 202, existing: forgotten('known'), missing: forgotten('unknown') };
+      },
+    ],
+    [
+      'a token for one',
+      async () => {
+        const person = await app.createUser();
+        await expectStatus(202, app.anonymous.post('/auth/forgot-password', { email: person.email }));
+        const used = tokenIn(await mails.waitFor(person.email, 1));
+        const reset = (token: () => string) => async () =>
+          (
+            await app.anonymous.post('/auth/reset-password', {
+              token: token(),
+              new_password: 'a password of some length',
+            })
+          ).status;
+        await expectStatus(
+          204,
+          app.anonymous.post('/auth/reset-password', {
+            token: used,
+            new_password: 'a password of some length',
+          }),
+        );
+        return {
+          status: 401,
+          existing: reset(() => used),
+          missing: reset(() => randomBytes(32).toString('base64url')),
+        };
+      },
+    ],
+  ] as const)('is not told by the time that %s takes', async (_, prepare) => {
+    const { status, existing, missing } = await prepare();
+    const ask = (one: () => Promise<number>) => async () => expect(await one()).toBe(status);
+    for (const warm of [existing, missing]) for (let turn = 0; turn < 5; turn++) await ask(warm)();
+    const isApart = (share: number) => share < 0.35 || share > 0.65;
+    const shares: number[] = [];
+    // On a busy machine one share may be off by chance, and the next one is not: what is really told is off each time.
+    while (shares.length < 3 && shares.every(isApart)) {
+      shares.push(await moreOftenSlower(60, ask(existing), ask(missing), 30));
+      tried(120);
     }
     expect(shares.every(isApart), `share of slower answers: ${shares.join(', ')}`).toBe(false);
   });
@@ -428,6 +483,7 @@ describe('whether there is an account', () => {
   });
 });
 
+// The last: it starts the application of this file anew.
 describe('guessing', () => {
   it('comes to an end on every public route that takes a secret', async () => {
     await app.close();

@@ -6,14 +6,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type GuardedRoute, RouteAccess } from '../../src/core/authorization/route-access.js';
 import { issueToken } from '../setup/api-tokens.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
-import type { Answer, Client } from '../setup/client.js';
-import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
 import { entryOf, rawZip } from '../setup/hostile-files.js';
 import { EACH_WITH_EACH, tried } from '../setup/isolation-cases.js';
 import { moreOftenSlower } from './more-often-slower.js';
-import { type FurnishedTenant, type Ids, each, furnishTenant, leakOf } from './two-tenants.js';
-
-const SECRET = 'quixotic zephyr of the victim';
+import { type Ids, callRoute, nameOfNothing, parametersOf } from '../setup/route-calls.js';
+import { type FurnishedTenant, SECRET, each, furnishPair, leakOf, told } from './two-tenants.js';
 
 let app: TestApplication;
 let intruder: FurnishedTenant;
@@ -22,23 +19,13 @@ let routes: GuardedRoute[];
 
 beforeAll(async () => {
   app = await startTestApplication();
-  intruder = await furnishTenant(app, 'intruder', 'nothing of anybody');
-  victim = await furnishTenant(app, 'victim', SECRET);
+  ({ intruder, victim } = await furnishPair(app));
   routes = app.application.nest.get(RouteAccess, { strict: false }).list();
 });
 afterAll(() => app?.close());
 
-const parametersOf = ({ path }: GuardedRoute): string[] =>
-  [...path.matchAll(/:(\w+)/g)].map(match => match[1] as string);
-
 const fill = ({ path }: GuardedRoute, ids: Ids): string =>
   path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(ids[name] ?? 'missing'));
-
-const call = (client: Client, route: GuardedRoute, ids: Ids): Promise<Answer> =>
-  client.send(route.method, fill(route, ids), EXAMPLE_BODIES[`${route.method} ${route.path}`]?.());
-
-/** Status and body, but for the two members that every problem has to itself. */
-const told = ({ status, body }: Answer) => ({ status, body: { ...body, instance: null, request_id: null } });
 
 describe('a path of several ids', () => {
   it('leads nowhere where they are not of one tenant, however they are mixed', async () => {
@@ -68,13 +55,13 @@ describe('a path of several ids', () => {
         if (who === 'platform admin' && mix['user'] && route.path.startsWith('/users')) continue;
         if ('variable' in mix && !mix['tenant']) continue;
         const what = `${who}: ${route.method} ${fill(route, ids)}`;
-        const answer = await call(client, route, ids);
+        const answer = await callRoute(client, route, ids);
         tried();
         const allowed = who === 'API token' || route.permission?.startsWith('platform:') ? [403, 404] : [404];
         if (!allowed.includes(answer.status)) findings.push(`${what}: ${answer.status}`);
         if (JSON.stringify(answer.body).includes(SECRET)) findings.push(`${what}: tells`);
         if (who !== 'owner') continue;
-        const nothing = await call(client, route, unknown);
+        const nothing = await callRoute(client, route, unknown);
         tried();
         if (JSON.stringify(told(answer)) !== JSON.stringify(told(nothing)))
           findings.push(`${what}: ${JSON.stringify(answer.body)} but ${JSON.stringify(nothing.body)}`);
@@ -87,7 +74,10 @@ describe('a path of several ids', () => {
         method === 'GET' && path.startsWith('/tenants/:tenant/') && !path.includes(':role'),
     )) {
       if (!['job', 'session'].some(name => parametersOf(route).includes(name)))
-        expect([route.path, (await call(victim.owner, route, victim.ids)).status]).toEqual([route.path, 200]);
+        expect([route.path, (await callRoute(victim.owner, route, victim.ids)).status]).toEqual([
+          route.path,
+          200,
+        ]);
     }
   });
 });
@@ -106,9 +96,6 @@ function mixesOf(parameters: string[]): Array<Record<string, boolean>> {
     return !mix['tenant'] || foreign === 1 || foreign === parameters.length - 1;
   });
 }
-
-const nameOfNothing = (parameter: string): string =>
-  ['role', 'template', 'variable'].includes(parameter) ? `no-such-${randomUUID().slice(0, 8)}` : randomUUID();
 
 describe('a path that climbs', () => {
   it.each([
@@ -189,6 +176,11 @@ describe('a file whose name is a path', () => {
       .toSorted()
       .map(path => [path, readFileSync(path, 'utf8')]);
   };
+  function fileOfVictim(): string {
+    const [first] = filesOf(victim.ids['tenant'] as string);
+    expect(first, 'a file in the folder of its tenant').toBeDefined();
+    return first?.[0] as string;
+  }
   /** Everything in the data folder that is no database and no file of a tenant. */
   const besides = () =>
     readdirSync(app.env.dataDir)
@@ -197,7 +189,7 @@ describe('a file whose name is a path', () => {
 
   it('is stored where its tenant’s files are, under a name of our own', async () => {
     const before = [filesOf(victim.ids['tenant'] as string), besides()];
-    const original = (filesOf(victim.ids['tenant'] as string)[0] as [string])[0];
+    const original = fileOfVictim();
     const names = [
       '../../../../stolen.txt',
       '..\\..\\stolen.txt',
@@ -242,9 +234,24 @@ describe('a file whose name is a path', () => {
     expect([filesOf(victim.ids['tenant'] as string), besides()]).toEqual(before);
   });
 
+  it('is another than one of the same name in another tenant', async () => {
+    const textOf = (name: string) => `The report of ${name}.`;
+    const contents: string[] = [];
+    for (const { name, owner } of [victim, intruder]) {
+      const form = new FormData();
+      form.append('file', new Blob([textOf(name)], { type: 'text/plain' }), 'report.txt');
+      const { body } = await expectStatus(202, owner.post(`/tenants/${name}/kbs/docs/documents`, form));
+      contents.push(`/tenants/${name}/kbs/docs/documents/${body.items[0].id}/content`);
+    }
+    for (const [index, { name, owner }] of [victim, intruder].entries()) {
+      expect((await owner.get(contents[index] as string)).body).toBe(textOf(name));
+      tried();
+    }
+  });
+
   it('in an archive leads to nothing outside of it, as a link does not either', async () => {
     const before = [filesOf(victim.ids['tenant'] as string), besides()];
-    const original = (filesOf(victim.ids['tenant'] as string)[0] as [string])[0];
+    const original = fileOfVictim();
     const archive = asLinks(
       rawZip([
         entryOf('good.txt', 'The archive has one good text.'),
@@ -407,6 +414,28 @@ describe('a header that a cache or a proxy would believe', () => {
 });
 
 describe('what one tenant was given to go on with', () => {
+  it('goes on in no other: whoever is a member of both sees in each what is of it', async () => {
+    const person = await app.createUser();
+    const tenants = [intruder, victim];
+    for (const { name } of tenants)
+      await expectStatus(
+        201,
+        app.admin.post(`/tenants/${name}/members`, { user_id: person.id, role: 'viewer' }),
+      );
+    for (const { name, ids } of [...tenants, ...tenants]) {
+      const { body: kbs } = await expectStatus(200, person.client.get(`/tenants/${name}/kbs`));
+      expect([name, kbs.items.map((kb: { id: string }) => kb.id)]).toEqual([name, [ids['kb']]]);
+      const { body: documents } = await expectStatus(
+        200,
+        person.client.get(`/tenants/${name}/kbs/docs/documents?sort=created_at&page_size=100`),
+      );
+      const found = documents.items.map((document: { id: string }) => document.id);
+      for (const tenant of tenants)
+        expect([name, found.includes(tenant.ids['document'])]).toEqual([name, tenant.name === name]);
+      tried(2);
+    }
+  });
+
   it('goes on in no other: pages of the audit', async () => {
     const { body: page } = await expectStatus(200, victim.owner.get('/tenants/victim/audit?limit=2'));
     expect(page.next_cursor ?? page.cursor).toEqual(expect.any(String));

@@ -1,9 +1,8 @@
 import { type TestApplication, expectStatus } from '../setup/application.js';
+import { atOnce } from '../setup/at-once.js';
 import type { Answer, Client } from '../setup/client.js';
 import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
-
-/** What a path may name in one tenant, by the parameter's name. */
-export type Ids = Record<string, string>;
+import type { Ids } from '../setup/route-calls.js';
 
 /** A tenant with one of whatever a path can name, and its owner. */
 export interface FurnishedTenant {
@@ -13,12 +12,19 @@ export interface FurnishedTenant {
   ownerUser: { id: string; email: string };
 }
 
-/** @param secret stands in the texts of the tenant and in no name, so that no answer to anybody else may hold it */
-export async function furnishTenant(
+/** Stands in the texts of the victim, and in no name. */
+export const SECRET = 'quixotic zephyr of the victim';
+
+/** Who attacks, and who is attacked. */
+export async function furnishPair(
   app: TestApplication,
-  name: string,
-  secret: string,
-): Promise<FurnishedTenant> {
+): Promise<{ intruder: FurnishedTenant; victim: FurnishedTenant }> {
+  const intruder = await furnishTenant(app, 'intruder', 'nothing of anybody');
+  return { intruder, victim: await furnishTenant(app, 'victim', SECRET) };
+}
+
+/** @param secret stands in the texts of the tenant and in no name, so that no answer to anybody else may hold it */
+async function furnishTenant(app: TestApplication, name: string, secret: string): Promise<FurnishedTenant> {
   const { id: tenant, kbId: kb } = await app.createTenant(name);
   await expectStatus(200, app.admin.patch(`/tenants/${name}/kbs/docs`, { config: { graph: 'names' } }));
   const document = await app.addText(
@@ -87,12 +93,14 @@ export async function each<T>(
   items: readonly T[],
   work: (item: T, index: number) => Promise<void>,
 ): Promise<void> {
-  const queue = items.entries();
-  const worker = async () => {
-    for (const [index, item] of queue) await work(item, index);
-  };
-  await Promise.all(Array.from({ length: 6 }, worker));
+  await atOnce(items.entries(), ([index, item]) => work(item, index), 6);
 }
+
+/** Status and body, but for the two members that every problem has to itself. */
+export const told = ({ status, body }: Answer) => ({
+  status,
+  body: typeof body === 'object' ? { ...body, instance: null, request_id: null } : body,
+});
 
 /** Words that no answer may hold: of the database, of the runtime, of this machine. */
 const LEAKS =

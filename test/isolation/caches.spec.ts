@@ -41,6 +41,7 @@ beforeAll(async () => {
     await app.createTenant(name);
     await app.addText(name, FACT, { title: 'Warranty' });
   }
+  await expectStatus(201, app.admin.post('/tenants/acme/kbs', { name: 'Second' }));
 });
 afterAll(async () => {
   await app?.close();
@@ -122,7 +123,6 @@ describe('T7 caches', () => {
 
     it('is of one knowledge base, and of those that were asked together', async () => {
       const query = newQuestion();
-      await expectStatus(201, app.admin.post('/tenants/acme/kbs', { name: 'Second' }));
       const first = await ask('acme', app.admin, query);
       const both = await expectStatus(
         200,

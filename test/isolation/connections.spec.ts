@@ -145,10 +145,13 @@ describe('T5 the application’s own connections', () => {
 
   it('carry nothing over from requests that fail, in the order in which they come', async () => {
     for (let turn = 0; turn < 3; turn++) {
-      await members.acme.get('/tenants/acme/kbs/docs/documents/none');
-      await members.acme.post('/tenants/acme/kbs/docs/search', { query: '' });
-      await members.other.get('/tenants/acme');
-      await members.acme.post('/tenants/acme/kbs', { name: 'Docs', slug: 'docs' });
+      const answers = [
+        await members.acme.get('/tenants/acme/kbs/docs/documents/none'),
+        await members.acme.post('/tenants/acme/kbs/docs/search', { query: '' }),
+        await members.other.get('/tenants/acme'),
+        await members.acme.post('/tenants/acme/kbs', { name: 'Docs', slug: 'docs' }),
+      ];
+      expect(answers.map(({ status }) => status)).toEqual([404, 422, 404, 409]);
       await expectClean();
     }
   });
@@ -286,7 +289,7 @@ async function expectClean(): Promise<void> {
       ]);
       await expect(connection.query('SELECT FROM documents')).rejects.toThrow(/permission denied/);
       await expectNoRows(connection);
-      tried(tables.length + SETTINGS.length + 2);
+      tried(3);
     }
   } finally {
     await Promise.all(runners.map(runner => runner.release()));
@@ -295,7 +298,9 @@ async function expectClean(): Promise<void> {
 
 async function expectNoRows(connection: ClientBase): Promise<void> {
   await connection.query('BEGIN');
+  // With access to all: else what narrows a tenant's own rows would hide others' as well.
   await connection.query(`SET LOCAL ROLE ${TENANT_ROLE}`);
+  await connection.query(`SET LOCAL app.access = 'all'`);
   try {
     const { rows } = await connection.query<{ name: string; rows: number }>(
       tables.map(name => `SELECT '${name}' AS name, count(*)::int AS rows FROM ${name}`).join(' UNION ALL '),

@@ -176,6 +176,13 @@ describe('T3 credentials', () => {
             body?.code === 'token_not_allowed' ||
             body?.detail === `This needs the permission ${route.permission}.`;
           expect(refused, `${keyOf(route)}: ${status} ${body?.code}`).toBe(!forTokens.has(keyOf(route)));
+          expect(status, keyOf(route)).toBeLessThan(500);
+          // What names nothing below the tenant, and nothing that it needs beside its path, is there.
+          const isThere =
+            route.method === 'GET' &&
+            !/:(?!tenant\b)/.test(route.path) &&
+            route.path.startsWith('/tenants/:tenant');
+          if (isThere && !refused) expect(status, keyOf(route)).toBe(200);
         },
       );
     });
@@ -192,8 +199,13 @@ describe('T3 credentials', () => {
         const { id, client } = await app.createMember(TENANT, 'admin');
         await expectStatus(200, client.get(`/tenants/${TENANT}`));
         await end(id);
+        // What is missing below a tenant is a 404 as well: this one is the tenant's own.
         await expectOfEach(routes.filter(isTenants), client, ({ status, body }, route) =>
-          expect([status, body.code], keyOf(route)).toEqual([404, 'not_found']),
+          expect([status, body.code, body.detail], keyOf(route)).toEqual([
+            404,
+            'not_found',
+            'There is no such tenant.',
+          ]),
         );
       }
       await expectStatus(200, kept.client.get(`/tenants/${TENANT}`));
@@ -304,7 +316,7 @@ describe('T3 credentials', () => {
     const inTenants = routes.filter(({ path }) => path.startsWith('/tenants/:tenant/kbs'));
     const asked = inTenants.map(({ permission }) => domainKind(permission as Permission));
     expect(new Set(asked)).toEqual(new Set(['tenant']));
-    tried(asked.length);
+    tried();
   });
 });
 
@@ -397,15 +409,21 @@ async function closedAccount(): Promise<{ client: Client; token: Client }> {
 }
 
 async function expiredToken(): Promise<Client> {
-  const expires = new Date(Date.now() + 1_500);
-  const { client } = await issueToken(app, owner, TENANT, {
-    scopes: TENANT_PERMISSIONS,
-    expires_at: expires.toISOString(),
-  });
-  await expectStatus(200, client.get(`/tenants/${TENANT}`));
-  const status = async () => (await client.get(`/tenants/${TENANT}`)).status;
-  await expect.poll(status, { timeout: 5_000 }).toBe(401);
-  return client;
+  for (let lifetime = 1_500; ; lifetime *= 3) {
+    const made = await owner.post(`/tenants/${TENANT}/api-tokens`, {
+      name: `Token ${randomUUID()}`,
+      scopes: TENANT_PERMISSIONS,
+      expires_at: new Date(Date.now() + lifetime).toISOString(),
+    });
+    const client = app.anonymous.withToken(made.body.secret);
+    const status = async () => (await client.get(`/tenants/${TENANT}`)).status;
+    // Where the machine is busy its time may be over before it was used once.
+    const inTime = made.status === 201 && (await status()) === 200;
+    if (!inTime && lifetime < 30_000) continue;
+    expect(inTime, 'a token that has not expired').toBe(true);
+    await expect.poll(status, { timeout: lifetime + 5_000, interval: 200 }).toBe(401);
+    return client;
+  }
 }
 
 async function rotatedAway(): Promise<Client> {

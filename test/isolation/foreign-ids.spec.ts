@@ -13,8 +13,9 @@ import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
 import { ofTurn, tried } from '../setup/isolation-cases.js';
 import { type Ids, callRoute, expectSame, keyOf, nameOfNothing, parametersOf } from '../setup/route-calls.js';
 import { rowsOfTenant } from '../setup/rows-of-tenant.js';
+import { usageOf } from '../setup/usage-events.js';
 
-/** Where a body names members, groups, knowledge bases, agents or chats; with what stands in the place of the example's. */
+/** Where a body names members, groups, knowledge bases, agents, models or chats; with what stands in the place of the example's. */
 const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<string, unknown>]> = [
   ['POST /tenants/:tenant/groups/:group/members', 'user_id', id => ({ user_id: id, user_ids: undefined })],
   ['POST /tenants/:tenant/groups/:group/members', 'user_ids', id => ({ user_ids: [id] })],
@@ -50,14 +51,89 @@ const MODEL_TYPES = ['asr', 'chat', 'embedding', 'image2text', 'rerank', 'tts'];
 for (const type of MODEL_TYPES)
   GRANTEES.push(['PUT /tenants/:tenant/models/defaults', type, id => ({ [type]: [id] })]);
 
+/** What a path may name. */
+const PATH_KINDS = [
+  'tenant',
+  'tenant name',
+  'kb',
+  'kb slug',
+  'document',
+  'user',
+  'role',
+  'group',
+  'grant',
+  'invitation',
+  'variable',
+  'job',
+  'session',
+  'token',
+  'webhook',
+  'delivery',
+  'alert',
+  'model',
+  'agent',
+  'chat',
+  'message',
+  'evaluation',
+  'entity',
+];
+
+/** Parameters of paths that name nothing of a tenant. */
+const NOT_TENANTS = { template: 'the platform’s own' };
+
+/** Whose the chats of both tenants are. */
+const WHO_CHATS = 'platform admin';
+
+/** Of what was taken, or was there before. */
+const TAKEN = [200, 201, 202, 204, 409];
+
+/** Fields of bodies and queries that take an id or a name as a plain string, and what it names. */
+const NAMING: Record<string, string[]> = {
+  agent: ['agent'],
+  kb: ['kb', 'kb slug'],
+  kbs: ['kb', 'kb slug'],
+  session_id: ['chat'],
+  role: ['role'],
+  role_name: ['role'],
+  roles: ['role'],
+  resource_id: ['document'],
+  ...Object.fromEntries(
+    ['model', 'graph_model', 'llm_model', 'embedding_model', 'rerank_model', 'rerank'].map(name => [
+      name,
+      ['model chat', 'model name'],
+    ]),
+  ),
+};
+
+/** Strings that name nothing of a tenant, and why those do not that could be taken for it. */
+const WORDS: Record<string, string> = {
+  ...Object.fromEntries(
+    `action allowed_document_types allowed_origins answers api_base api_key api_version comment company_name
+     current_password cursor description display_name email event_type events exclude full_name include keep_alive
+     language message metadata model_name name new_password note operation password primary_color query question
+     question_set resource_type search slug source system_prompt text timezone title type url urls username users value
+     variant`
+      .split(/\s+/)
+      .map(name => [name, 'no id, and no name of what is there']),
+  ),
+  acl: 'beside files, as text: fields of its own below, "acl.members" and "acl.groups"',
+  external_id: 'an id of the caller’s own system',
+  source_id: 'an id of the caller’s own system',
+  idempotency_key: 'the caller’s own; see T7',
+  refresh_token: 'a credential; see T3',
+  token: 'a credential; see T3',
+  template: 'the platform’s own',
+  shared_with: 'the platform’s own',
+  tenant: 'see "a tenant named beside the path" and "signs nobody in"',
+  tenant_id: 'see "a tenant named beside the path"',
+};
+
 /** What stands in such a field. */
 function kindOf(key: string, field: string): string {
-  if (key.endsWith('/models/defaults')) return 'model';
+  if (key.endsWith('/models/defaults')) return `model ${field}`;
   if (field === 'session_id') return 'chat';
   return ['group', 'kb', 'agent'].find(name => field.includes(name)) ?? 'user';
 }
-
-const USAGE_WRITTEN_MS = 2_500;
 
 let app: TestApplication;
 let routes: GuardedRoute[];
@@ -69,6 +145,8 @@ let queryIds: Array<[key: string, name: string]>;
 let a: Ids;
 let b: Ids;
 let secrets: string[];
+/** Fields that take a string: of bodies by their dotted path (`[]` where it is a list), of queries with a `?`. */
+let strings: StringField[];
 let credentials: Map<string, Client>;
 let before: string;
 
@@ -92,8 +170,9 @@ beforeAll(async () => {
   const { body: api } = await app.anonymous.get('//openapi.json');
   bodies = requestIdFields(api);
   queryIds = queryIdParameters(api);
-  // What these requests have used is written down within a second.
-  await sleep(USAGE_WRITTEN_MS);
+  strings = stringFields(api);
+  // What these requests have used is written down by and by.
+  await usageOf(app).flush();
   secrets = await idsOf(a['tenant'] as string);
   before = await checksum();
 });
@@ -108,6 +187,8 @@ describe('T1 foreign ids', () => {
     it('names every parameter that these tests know', () => {
       const parameters = new Set(routes.flatMap(route => parametersOf(route)));
       expect([...parameters].filter(name => !(name in a))).toEqual([]);
+      const known = new Set([...PATH_KINDS.map(kind => kind.split(' ', 1)[0]), ...Object.keys(NOT_TENANTS)]);
+      expect([...parameters].filter(name => !known.has(name))).toEqual([]);
     });
 
     it.each([
@@ -116,29 +197,9 @@ describe('T1 foreign ids', () => {
       ['tenant', 'changes'],
       ['tenant name', 'reads'],
       ['tenant name', 'changes'],
-      ...[
-        'kb',
-        'kb slug',
-        'document',
-        'user',
-        'role',
-        'group',
-        'grant',
-        'invitation',
-        'variable',
-        'job',
-        'session',
-        'token',
-        'webhook',
-        'delivery',
-        'alert',
-        'model',
-        'agent',
-        'chat',
-        'message',
-        'evaluation',
-        'entity',
-      ].map(kind => [kind, 'reads and changes'] as const),
+      ...PATH_KINDS.filter(kind => !kind.startsWith('tenant')).map(
+        kind => [kind, 'reads and changes'] as const,
+      ),
     ] as const)('with the foreign %s is answered as if it named nothing, by %s', async (kind, what) => {
       const parameter = kind.split(' ', 1)[0] as string;
       const asked = routes.filter(
@@ -279,8 +340,15 @@ describe('T1 foreign ids', () => {
         const told = JSON.stringify(unknown.body).replaceAll(nobody, a[kind] as string);
         expectSame(foreign, { ...unknown, body: JSON.parse(told) }, `${who}: ${key}`);
         expect([404, 422], `${who}: ${key}`).toContain(foreign.status);
-        tried();
+        // One's own is taken: it is for whose it is that the foreign one is not.
+        if (kind === 'chat' && who !== WHO_CHATS) continue;
+        const own = await send(b[kind] as string);
+        expect(TAKEN, `${who}: ${key}: ${JSON.stringify(own.body)}`).toContain(own.status);
+        tried(2);
       }
+      // As it was: nobody answers for these models.
+      if (key.endsWith('/models/defaults'))
+        await expectStatus(200, callRoute(app.admin, route, b, { fields: { [field]: [] } }));
     });
 
     it('deletes and shows no document of another tenant', async () => {
@@ -439,6 +507,71 @@ describe('T1 foreign ids', () => {
     });
   });
 
+  // These change what tenant B is, so they come last.
+  describe('a name in a string', () => {
+    it('stands in no field that these tests do not know', () => {
+      const names = new Set(strings.map(({ name }) => name));
+      expect([...names].filter(name => !(name in NAMING) && !(name in WORDS))).toEqual([]);
+      expect([...Object.keys(NAMING), ...Object.keys(WORDS)].filter(name => !names.has(name))).toEqual([]);
+    });
+
+    it('of another tenant is answered as if it named nothing', async () => {
+      const owner = credentials.get('owner') as Client;
+      const asked = strings.flatMap(({ key, path, name }) => {
+        const route = routes.find(candidate => keyOf(candidate) === key) as GuardedRoute;
+        const isTenants = route.permission !== null && !route.permission.startsWith('platform:');
+        const kinds = isTenants && !route.path.endsWith('/audit/export') ? (NAMING[name] ?? []) : [];
+        return kinds.map(kind => ({ route, path, kind }));
+      });
+      expect(asked.length).toBeGreaterThan(30);
+      // A setting takes any name, and what asks a model afterwards would have none.
+      const isSetting = ({ route, path }: { route: GuardedRoute; path: string }) =>
+        /config|settings|agents\/:agent/.test(route.path + path);
+      asked.sort((one, another) => Number(isSetting(one)) - Number(isSetting(another)));
+      const inTenant = owner.withHeaders({ 'x-tenant-id': b['tenant'] as string });
+      const refusing = new Set<string>();
+      const exampleOf = (route: GuardedRoute) => ({
+        ...EXAMPLE_BODIES[keyOf(route)]?.(),
+        ...THEIRS[keyOf(route)]?.(b['user'] as string),
+      });
+      for (const { route, path, kind } of asked) {
+        const caller =
+          route.path === '/chat' ? inTenant.withHeaders({ 'x-kb-id': b['kb'] as string }) : inTenant;
+        const send = async (value: string) => {
+          const answer = await (path.startsWith('?')
+            ? callRoute(caller, route, b, { query: `${path}=${encodeURIComponent(value)}` })
+            : callRoute(caller, route, b, {
+                fields: withField(exampleOf(route), path, value),
+              }));
+          // Few of these may run at a time.
+          if (route.path.endsWith('/evaluations') && answer.status === 202)
+            await untilEnded(caller, answer.body.job_id);
+          return answer;
+        };
+        const [theirs, nobody] = [a[kind] as string, nameOfNothing(kind)];
+        const foreign = await send(theirs);
+        const unknown = await send(nobody);
+        const what = `${keyOf(route)} ${path}, ${kind}`;
+        expect(withoutName(foreign, theirs), what).toBe(withoutName(unknown, nobody));
+        const others = secrets.filter(
+          id => !theirs.includes(id) && JSON.stringify(foreign.body).includes(id),
+        );
+        expect(others, what).toEqual([]);
+        if (foreign.status >= 400) {
+          const own = await send(b[kind] as string);
+          // It was asked, and nobody answers for it.
+          const isTaken = TAKEN.includes(own.status) || own.body.code === 'model_rejected';
+          if (!isTaken && kind !== 'chat') refusing.add(`${what}: ${own.status} ${JSON.stringify(own.body)}`);
+        } else {
+          // What lists finds nothing by it; what takes any name keeps it as a word.
+          expect(foreign.body?.items ?? [], what).toEqual([]);
+        }
+        tried();
+      }
+      expect([...refusing], 'which refuse one’s own as well').toEqual([]);
+    });
+  });
+
   it('has an example for every route with a body', () => {
     expect([...bodies.keys()].filter(key => !(key in EXAMPLE_BODIES))).toEqual([]);
   });
@@ -481,7 +614,13 @@ async function createTenant(name: string): Promise<Ids> {
     actions: ['webhook'],
     is_active: false,
   });
-  const model = await made('/models', EXAMPLE_BODIES['POST /tenants/:tenant/models']?.());
+  const models: Ids = {};
+  for (const model_type of MODEL_TYPES) {
+    const fields = { ...EXAMPLE_BODIES['POST /tenants/:tenant/models']?.(), model_type };
+    const model = await made('/models', fields);
+    models[`model ${model_type}`] = model.id;
+    if (model_type === 'chat') Object.assign(models, { model: model.id, 'model name': model.model_name });
+  }
   const agent = await made(`/kbs/${slug}/agents`, { name: `Agent of ${name}` });
   const question = { message: 'What is the launch code?', mode: 'keyword' };
   const { body: chat } = await expectStatus(
@@ -509,7 +648,7 @@ async function createTenant(name: string): Promise<Ids> {
     webhook: webhook.id,
     delivery: delivery.id,
     alert: alert.id,
-    model: model.id,
+    ...models,
     agent: agent.id,
     chat: chat.session_id,
     message: chat.message_id,
@@ -525,6 +664,15 @@ async function endedEvaluation(tenant: string, kb: string): Promise<string> {
   const { id, job_id: job } = made.body;
   await app.jobEnded(`/jobs/${job}`);
   return id;
+}
+
+async function untilEnded(client: Client, job: string): Promise<void> {
+  for (let waited = 0; waited < 20_000; waited += 50) {
+    const { body } = await expectStatus(200, client.get(`/jobs/${job}`));
+    if (body.status !== 'queued' && body.status !== 'running') return;
+    await sleep(50);
+  }
+  throw new Error(`The job ${job} has not ended in 20 s.`);
 }
 
 /** The e-mail of the invitation, once it has been sent: until then its row changes by itself. */
@@ -567,6 +715,79 @@ function queryIdParameters(api: any): Array<[key: string, name: string]> {
         ]),
     ),
   );
+}
+
+interface StringField {
+  /** `METHOD /path`, as the router writes it. */
+  key: string;
+  path: string;
+  /** The last part of it. */
+  name: string;
+}
+
+/** Strings of no format of every body that is JSON, and of every query. */
+function stringFields(api: any): StringField[] {
+  return Object.entries<any>(api.paths).flatMap(([path, operations]) =>
+    Object.entries<any>(operations).flatMap(([method, { requestBody, parameters = [] }]) => {
+      const key = `${method.toUpperCase()} ${path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1')}`;
+      const ofBody = stringPaths(api, requestBody?.content?.['application/json']?.schema);
+      const ofQuery = parameters
+        .filter(({ in: place, schema }: any) => place === 'query' && stringPaths(api, schema).length > 0)
+        .map(({ name }: any) => `?${name}`);
+      return [...new Set([...ofBody, ...ofQuery])].map(found => ({
+        key,
+        path: found,
+        name: (found.split('.').at(-1) as string).replace(/[?[\]]/g, ''),
+      }));
+    }),
+  );
+}
+
+/** @param above references that led here: free JSON refers to itself */
+function stringPaths(api: any, schema: any, path = '', above: string[] = []): string[] {
+  if (typeof schema !== 'object' || schema === null || above.includes(schema.$ref)) return [];
+  if (schema.$ref) {
+    const name = schema.$ref.split('/').at(-1);
+    return stringPaths(api, api.components.schemas[name], path, [...above, schema.$ref]);
+  }
+  if (schema.type === 'string') return schema.format || schema.enum || schema.const ? [] : [path];
+  const alternatives = [...(schema.anyOf ?? []), ...(schema.allOf ?? []), ...(schema.oneOf ?? [])];
+  return [
+    ...Object.entries(schema.properties ?? {}).flatMap(([name, field]) =>
+      stringPaths(api, field, path ? `${path}.${name}` : name, above),
+    ),
+    ...stringPaths(api, schema.items, `${path}[]`, above),
+    ...alternatives.flatMap(alternative => stringPaths(api, alternative, path, above)),
+  ];
+}
+
+/** Where the example of a body names somebody who is not there. */
+const THEIRS: Record<string, (user: string) => object> = {
+  'POST /tenants/:tenant/members': user => ({ email: undefined, user_id: user }),
+  'POST /tenants/:tenant/kbs/:kb/grants': user => ({ user_id: user }),
+  'PUT /tenants/:tenant/kbs/:kb/grants': user => ({ grants: [{ user_id: user }] }),
+};
+
+const ROLE_FIELDS = ['role', 'roles', 'role_name'];
+
+/** The example with this value there, and no other role beside one. */
+function withField(example: any, path: string, value: string): Record<string, unknown> {
+  const [head = '', ...rest] = path.split('.');
+  const isList = head.endsWith('[]');
+  const name = head.replace('[]', '');
+  const old = isList ? example?.[name]?.[0] : example?.[name];
+  const inner = rest.length > 0 ? withField(old, rest.join('.'), value) : value;
+  const others = ROLE_FIELDS.includes(name)
+    ? Object.fromEntries(ROLE_FIELDS.map(other => [other, undefined]))
+    : {};
+  return { ...example, ...others, [name]: isList ? [inner] : inner };
+}
+
+/** An answer without what differs from one to the next, and without the name that it was asked for. */
+function withoutName({ status, body }: Answer, name: string): string {
+  const moving =
+    /"(request_id|latency_ms|session_id|message_id|id|job_id|email|name|slug|created_at|updated_at|instance)":("[^"]*"|[\d.]+|\{[^}]*\})/g;
+  return JSON.stringify({ status, body }).replaceAll(name, 'a name').replaceAll(moving, '');
 }
 
 /** @param above references that led here: free JSON refers to itself */

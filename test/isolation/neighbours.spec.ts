@@ -60,7 +60,7 @@ describe('T6 neighbours', () => {
       expect(before).toHaveLength(mode === 'keyword' ? 2 : 5);
       await packNeighbours();
       expect(await ask()).toEqual(before);
-      tried(before.length);
+      tried();
     },
   );
 
@@ -79,7 +79,7 @@ describe('T6 neighbours', () => {
       await atOnce(texts, text => addText(path, text));
     }
     expect(await atOnce(modes, ask)).toEqual(before);
-    tried(before.flat().length);
+    tried(modes.length);
   });
 
   it('answers the neighbour from its own texts', async () => {
@@ -92,7 +92,7 @@ describe('T6 neighbours', () => {
     expect(new Set(body.passages.map((passage: { kb_id: string }) => passage.kb_id))).toEqual(
       new Set([kb.id]),
     );
-    tried(body.passages.length);
+    tried();
   });
 });
 
