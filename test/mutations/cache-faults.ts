@@ -157,6 +157,7 @@ export const CACHE_FAULTS: readonly Fault[] = [
       },
     ],
     specs: ['test/e2e/models.spec.ts#another tenant', 'test/e2e/models.spec.ts'],
+    crashes: 'a key is sealed for its tenant: what was to be answered is a 502, and the test wants an answer',
   },
   {
     name: 'features-of-the-first-tenant',

@@ -9,15 +9,15 @@ const DOCUMENTS = 'test/e2e/document-access.spec.ts#the database itself';
 /** Row-level security, and who may do what at all. */
 export const DATABASE_FAULTS: readonly Fault[] = [
   {
-    name: 'policy-dropped',
-    breaks: 'The table of documents has no policy for tenants: nobody sees any.',
-    sql: 'DROP POLICY tenant_isolation ON documents',
-    specs: [TABLES],
-  },
-  {
     name: 'policy-shows-all',
     breaks: 'A tenant reads the documents of all tenants.',
     sql: 'ALTER POLICY tenant_isolation ON documents USING (true)',
+    specs: [TABLES],
+  },
+  {
+    name: 'policy-shows-all-on-chunks',
+    breaks: 'A tenant that sees all of its own reads the chunks of all tenants.',
+    sql: 'ALTER POLICY tenant_isolation ON chunks USING (true)',
     specs: [TABLES],
   },
   {
@@ -49,6 +49,18 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     breaks: 'A tenant writes rows that are another tenant’s: webhooks.',
     sql: 'ALTER POLICY tenant_isolation ON webhooks WITH CHECK (true)',
     specs: [TABLES],
+  },
+  {
+    name: 'with-check-gone-on-documents',
+    breaks: 'A tenant that sees all of its own writes documents that are another tenant’s.',
+    sql: 'ALTER POLICY tenant_isolation ON documents WITH CHECK (true)',
+    specs: [TABLES],
+  },
+  {
+    name: 'view-past-the-policies',
+    breaks: 'A view shows the titles of all tenants, with the eyes of whoever has made it.',
+    sql: `CREATE VIEW document_titles AS SELECT title FROM documents; GRANT SELECT ON document_titles TO ${TENANT_ROLE}`,
+    specs: [`${CATALOGUE}#the check at the start`],
   },
   {
     name: 'bypassrls-behind-missing-wheres',

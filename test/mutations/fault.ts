@@ -22,6 +22,8 @@ export interface Fault {
    * a `#` a part of the names of the tests that are enough there.
    */
   specs: readonly string[];
+  /** Why nobody but a crash can notice it, where that is so: a 500, or a preparation that fails. */
+  crashes?: string;
   /** It is one of a role, which belongs to a whole server and not to one database of it. */
   embeddedOnly?: true;
 }

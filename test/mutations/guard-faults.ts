@@ -21,13 +21,20 @@ export const GUARD_FAULTS: readonly Fault[] = [
   },
   {
     name: 'permission-before-tenant',
-    breaks: 'The permission is asked for before it is known in which tenant.',
+    breaks:
+      'The permission is asked for before it is known in which tenant; and where none is known, for nothing.',
     edits: [
       {
         file: APP,
         find: '        { provide: APP_GUARD, useClass: TenantGuard },\n        { provide: APP_GUARD, useClass: PermissionGuard },\n',
         replace:
           '        { provide: APP_GUARD, useClass: PermissionGuard },\n        { provide: APP_GUARD, useClass: TenantGuard },\n',
+      },
+      {
+        file: PERMISSION_GUARD,
+        find: '    const { subject } = this.context;\n',
+        replace:
+          "    const { subject } = this.context;\n    if (kind === 'tenant' && !this.context.tenantOrNull) return true;\n",
       },
     ],
     specs: ['test/isolation/roles.spec.ts', CREDENTIALS],
@@ -190,7 +197,7 @@ export const GUARD_FAULTS: readonly Fault[] = [
       {
         file: AUTHORIZATION,
         find: 'grant => grant.kbId === reference || grant.slug === reference,',
-        replace: 'grant => grant.kbId !== reference || grant.slug === reference,',
+        replace: "grant => grant.kbId === reference || grant.slug === reference || grant.role !== '',",
       },
     ],
     specs: ['test/e2e/groups-and-grants.spec.ts#a grant in an open knowledge base'],

@@ -1,17 +1,12 @@
-import type { Edit, Fault } from './fault.js';
+import type { Fault } from './fault.js';
 
 const INJECTED = 'test/isolation/injected-fields.spec.ts';
 const SQL_INJECTION = 'test/attacks/sql-injection.spec.ts';
 const KBS = 'src/features/knowledge-bases/knowledge-bases.service.ts';
 const KBS_STORED = 'src/features/knowledge-bases/knowledge-bases.repository.ts';
+const KB_ROUTES = 'src/features/knowledge-bases/knowledge-bases.controller.ts';
 const KB_FIELDS = 'src/features/knowledge-bases/knowledge-bases.dto.ts';
 const GUARD = 'src/entry/authentication/authentication.guard.ts';
-
-const UNKNOWN_KB_FIELDS_KEPT: Edit = {
-  file: KB_FIELDS,
-  find: 'export const createKnowledgeBaseSchema = z\n  .strictObject({',
-  replace: 'export const createKnowledgeBaseSchema = z\n  .looseObject({',
-};
 
 /** What a request says that nobody has asked it for. */
 export const INPUT_FAULTS: readonly Fault[] = [
@@ -20,7 +15,8 @@ export const INPUT_FAULTS: readonly Fault[] = [
     breaks: 'A body with fields that nobody knows is taken without a word.',
     edits: [
       {
-        ...UNKNOWN_KB_FIELDS_KEPT,
+        file: KB_FIELDS,
+        find: 'export const createKnowledgeBaseSchema = z\n  .strictObject({',
         replace: 'export const createKnowledgeBaseSchema = z\n  .object({',
       },
     ],
@@ -50,32 +46,46 @@ export const INPUT_FAULTS: readonly Fault[] = [
     ],
     specs: [`${INJECTED}#beside the files`, INJECTED],
   },
+  // Bodies are strict: what is believed or stored of one would first have to be taken, which is a fault of its own.
   {
-    name: 'tenant-of-the-body-believed',
-    breaks: 'What is made belongs to the tenant that its body names.',
+    name: 'tenant-of-the-query-entered',
+    breaks: 'A parameter that nobody reads as a tenant says which one a request works in.',
     edits: [
-      UNKNOWN_KB_FIELDS_KEPT,
       {
-        file: KBS,
-        find: '        tenantId: this.context.tenant.id,\n        name: input.name,',
-        replace:
-          "        tenantId: ((input as Record<string, unknown>)['tenantId'] as string) ?? this.context.tenant.id,\n        name: input.name,",
+        file: 'src/entry/authentication/tenant.guard.ts',
+        find: '    this.context.setTenant({ id: tenant.id, name: tenant.name }, sees);\n',
+        replace: `    const { tenantId } = (request.query ?? {}) as { tenantId?: string };
+    const entered = (tenantId ? await this.directory.find(tenantId) : null) ?? tenant;
+    this.context.setTenant({ id: entered.id, name: entered.name }, sees);
+`,
       },
     ],
-    specs: [INJECTED],
+    specs: [`${INJECTED}#is stored by nothing`],
   },
   {
-    name: 'everything-of-the-body-stored',
-    breaks: 'A body sets whatever column it names: who has made it, and its id.',
+    name: 'everything-of-the-query-stored',
+    breaks: 'A parameter sets a column: who has made a knowledge base.',
     edits: [
-      UNKNOWN_KB_FIELDS_KEPT,
+      {
+        file: KB_ROUTES,
+        find: "import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Put, Query } from '@nestjs/common';",
+        replace:
+          "import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Put, Query, Req } from '@nestjs/common';",
+      },
+      {
+        file: KB_ROUTES,
+        find: '  async create(@Body({ schema: createKnowledgeBaseSchema }) body: CreateKnowledgeBase) {\n    return toKnowledgeBase(await this.knowledgeBases.create(body));',
+        replace:
+          '  async create(@Body({ schema: createKnowledgeBaseSchema }) body: CreateKnowledgeBase, @Req() request: { query: object }) {\n    return toKnowledgeBase(await this.knowledgeBases.create({ ...request.query, ...body }));',
+      },
       {
         file: KBS,
         find: '        createdBy: isSystem ? null : this.context.userId,\n',
-        replace: '        createdBy: isSystem ? null : this.context.userId,\n        ...(input as object),\n',
+        replace:
+          '        createdBy: isSystem ? null : ((input as { createdBy?: string }).createdBy ?? this.context.userId),\n',
       },
     ],
-    specs: [INJECTED],
+    specs: [`${INJECTED}#is stored by nothing`],
   },
   {
     name: 'header-says-who-it-is',
@@ -100,6 +110,7 @@ export const INPUT_FAULTS: readonly Fault[] = [
         replace: "      builder.andWhere(`(kb.name ILIKE '${likePattern(query.search)}')`);",
       },
     ],
+    crashes: 'what is read as SQL and is none ends in a server error, and the test looks for that',
     specs: [SQL_INJECTION],
   },
   {
@@ -119,16 +130,20 @@ export const INPUT_FAULTS: readonly Fault[] = [
     ],
     specs: [`${SQL_INJECTION}#a column to sort by`, SQL_INJECTION],
   },
-  {
-    name: 'wildcards-of-a-search',
-    breaks: 'A search of lists takes wildcards: it finds what does not hold what was searched for.',
+  ...[
+    { name: 'percent-of-a-search', sign: '%', others: '\\\\_' },
+    { name: 'underscore-of-a-search', sign: '_', others: '\\\\%' },
+    { name: 'backslash-of-a-search', sign: '\\', others: '%_' },
+  ].map(({ name, sign, others }) => ({
+    name,
+    breaks: `A search of lists takes ${sign} for something else: it finds what does not hold it.`,
     edits: [
       {
         file: 'src/foundation/http/pagination.ts',
         find: "`%${search.replace(/[\\\\%_]/g, '\\\\$&')}%`",
-        replace: '`%${search}%`',
+        replace: `\`%\${search.replace(/[${others}]/g, '\\\\$&')}%\``,
       },
     ],
-    specs: [`${SQL_INJECTION}#wildcards in a search`, 'src/foundation/http/pagination.spec.ts'],
-  },
+    specs: [`${SQL_INJECTION}#wildcards in a search`],
+  })),
 ];

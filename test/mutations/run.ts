@@ -8,8 +8,8 @@ import pc from 'picocolors';
 import { templateName } from '../setup/template-name.js';
 import { EditError, type Fault, seedOf } from './fault.js';
 import { FAULTS } from './faults.js';
-import { type SpecRun, runSpecs } from './spec-run.js';
-import { type Verdict, verdictOf } from './verdict.js';
+import { type RunTest, type SpecRun, runSpecs } from './spec-run.js';
+import { type Verdict, sentenceOf, verdictOf } from './verdict.js';
 import { WorkingCopy } from './working-copy.js';
 
 /** Seconds. */
@@ -19,6 +19,8 @@ const LONGEST_BASELINE = 1_800;
 const NAMES_SHOWN = 2;
 /** Tests of the check at the start itself: it is a fault in the database that they begin without. */
 const OF_THE_START = 'the check at the start|a start is refused';
+/** Of regular expressions. */
+const SPECIAL = /[.*+?^${}()|[\]\\]/g;
 
 const { values } = parseArgs({
   options: {
@@ -41,6 +43,8 @@ const faults = chosen(values.only ?? []);
 interface Proof {
   fault: Fault;
   verdict: Verdict;
+  /** Of its list, the one that has noticed it; null: none has. */
+  spec: string | null;
   seconds: number;
 }
 
@@ -62,7 +66,8 @@ async function prove(): Promise<number> {
         }
       }),
     );
-    return summary(proofs, (performance.now() - started) / 1000);
+    const sure = await withoutChance(copies[0] as WorkingCopy, proofs);
+    return summary(sure, (performance.now() - started) / 1000);
   } finally {
     await Promise.all(copies.map(copy => copy.remove()));
   }
@@ -70,12 +75,12 @@ async function prove(): Promise<number> {
 
 /** A test that fails anyway notices nothing. */
 async function isGreen(copy: WorkingCopy): Promise<boolean> {
-  const specs = [...new Set(faults.flatMap(fault => fault.specs.map(spec => spec.split('#', 1).join())))];
+  const specs = [...new Set(faults.flatMap(fault => fault.specs.map(fileOf)))];
   print(`Without any fault: ${specs.length} files of tests …`);
   const run = await runIn(copy, specs, { bail: 0, limit: LONGEST_BASELINE });
   const wrong = [...run.failed, ...run.broken];
-  for (const { name, message } of wrong) print(`${pc.red('FAILED')} ${name}\n  ${message.slice(0, 600)}`);
-  print(`${run.passed} passed, ${wrong.length} failed in ${run.seconds.toFixed(0)} s`);
+  for (const test of wrong) print(`${pc.red('FAILED')} ${titleOf(test)}\n  ${sentenceOf(test)}`);
+  print(`${run.passed.length} passed, ${wrong.length} failed in ${run.seconds.toFixed(0)} s`);
   print();
   return wrong.length === 0;
 }
@@ -85,29 +90,61 @@ async function tryFault(copy: WorkingCopy, fault: Fault): Promise<Proof> {
     await copy.seed(seedOf(fault));
   } catch (error) {
     if (!(error instanceof EditError)) throw error;
-    return { fault, verdict: { kind: 'void', why: error.message }, seconds: 0 };
+    return { fault, verdict: { kind: 'void', why: error.message }, spec: null, seconds: 0 };
   }
   const started = performance.now();
-  const proof = (verdict: Verdict) => ({ fault, verdict, seconds: (performance.now() - started) / 1000 });
+  const proof = (verdict: Verdict, spec: string | null) => ({
+    fault,
+    verdict,
+    spec,
+    seconds: (performance.now() - started) / 1000,
+  });
   try {
-    let start: string | null = null;
+    let best: Verdict = { kind: 'survived' };
     for (const spec of fault.specs) {
       const tests = await testsOf(copy.root, fault, spec);
-      const run = await runIn(copy, [spec.split('#', 1).join()], {
-        bail: 1,
-        limit: LONGEST_RUN,
-        tests,
-      });
+      const run = await runIn(copy, [fileOf(spec)], { bail: 1, limit: LONGEST_RUN, tests });
       const verdict = verdictOf(run);
-      if (verdict.kind === 'caught' || verdict.kind === 'void') return proof(verdict);
+      if (verdict.kind === 'caught' || verdict.kind === 'void') return proof(verdict, spec);
       // Perhaps a test of the next file notices it.
-      if (verdict.kind === 'refused') ({ start } = verdict);
+      if (verdict.kind === 'refused' || best.kind === 'survived') best = verdict;
     }
-    return proof(start === null ? { kind: 'survived' } : { kind: 'refused', start });
+    return proof(best, null);
   } finally {
     await dropTemplate(copy, fault);
     await copy.restore();
   }
+}
+
+/**
+ * What has failed by chance would have noticed anything. So each test that has caught a fault runs once more, in a copy without
+ * one: first all of them at once, each alone in its file, and where that fails, those that it is used to be run with.
+ */
+async function withoutChance(copy: WorkingCopy, proofs: readonly Proof[]): Promise<Proof[]> {
+  const catchers = proofs.flatMap(({ verdict }) => (verdict.kind === 'caught' ? [verdict.tests[0]!] : []));
+  if (catchers.length === 0) return [...proofs];
+  const specs = [...new Set(catchers.map(({ spec }) => spec))];
+  print();
+  print(`Without any fault once more: ${catchers.length} tests that caught one …`);
+  const names = [...new Set(catchers.map(({ name }) => name.replace(SPECIAL, '\\$&')))];
+  const limits = { bail: 0, limit: LONGEST_BASELINE };
+  const run = await runIn(copy, specs, { ...limits, tests: `(?:^| )(?:${names.join('|')})$` });
+  const passed = new Set(run.passed.map(titleOf));
+  const sure: Proof[] = [];
+  for (const proof of proofs) {
+    const { fault, verdict, spec } = proof;
+    if (verdict.kind !== 'caught' || passed.has(titleOf(verdict.tests[0]!))) {
+      sure.push(proof);
+      continue;
+    }
+    const tests = await testsOf(copy.root, fault, spec as string);
+    const again = await runIn(copy, [fileOf(spec as string)], { ...limits, limit: LONGEST_RUN, tests });
+    const title = titleOf(verdict.tests[0]!);
+    const why = `Without the fault this does not pass either: ${title}`;
+    const passes = again.passed.some(test => titleOf(test) === title);
+    sure.push(passes ? proof : { ...proof, verdict: { kind: 'void', why } });
+  }
+  return sure;
 }
 
 function runIn(
@@ -126,9 +163,12 @@ function runIn(
 async function testsOf(root: string, fault: Fault, spec: string): Promise<string | undefined> {
   const [file = '', name] = spec.split('#', 2);
   if (name !== undefined && (await readFile(join(root, file), 'utf8')).includes(name))
-    return name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+    return name.replace(SPECIAL, '\\$&');
   return fault.sql === undefined ? undefined : `^(?!.*(${OF_THE_START}))`;
 }
+
+const fileOf = (spec: string): string => spec.split('#', 1).join();
+const titleOf = ({ spec, name }: RunTest): string => `${spec}: ${name}`;
 
 /** Settings of the surroundings would be taken for those of the applications under test. */
 function environment(): NodeJS.ProcessEnv {
@@ -175,29 +215,46 @@ function chosen(only: readonly string[]): Fault[] {
 
 function lineOf({ fault, verdict, seconds }: Proof): string {
   const time = pc.dim(`${seconds.toFixed(0)} s`);
+  const mark = isCaught({ fault, verdict }) ? MARKS.caught : MARKS[verdict.kind];
   return [
-    `${MARKS[verdict.kind]} ${pc.bold(fault.name)} ${time}`,
+    `${verdict.kind === 'refused' ? MARKS.refused : mark} ${pc.bold(fault.name)} ${time}`,
     `    ${fault.breaks}`,
-    ...told(verdict),
+    ...told(verdict, fault),
   ].join('\n');
 }
 
 const MARKS: Record<Verdict['kind'], string> = {
   caught: pc.green('caught  '),
   refused: pc.yellow('refused '),
+  crashed: pc.red('CRASHED '),
   survived: pc.red('SURVIVED'),
   void: pc.red('VOID    '),
 };
 
-function told(verdict: Verdict): string[] {
+/** Whether somebody would hear of it: by a test, by the start, or by what falls over, where it cannot but fall over. */
+const isCaught = ({ fault, verdict }: Pick<Proof, 'fault' | 'verdict'>): boolean =>
+  verdict.kind === 'caught' ||
+  verdict.kind === 'refused' ||
+  (verdict.kind === 'crashed' && fault.crashes !== undefined);
+
+function told(verdict: Verdict, { crashes }: Fault): string[] {
   switch (verdict.kind) {
     case 'caught':
       return [
-        ...verdict.tests.slice(0, NAMES_SHOWN).map(({ name }) => `    by ${name}`),
+        ...verdict.tests
+          .slice(0, NAMES_SHOWN)
+          .flatMap(test => [`    by ${titleOf(test)}`, `      ${sentenceOf(test)}`]),
         ...(verdict.start ? [`    and it would not start: ${verdict.start}`] : []),
       ];
     case 'refused':
       return [`    refuses to start: ${verdict.start}`];
+    case 'crashed':
+      return [
+        `    ${crashes ?? 'nothing was expected otherwise; what falls over proves nothing'}`,
+        ...verdict.tests
+          .slice(0, NAMES_SHOWN)
+          .flatMap(test => [`    in ${titleOf(test)}`, `      ${sentenceOf(test)}`]),
+      ];
     case 'survived':
       return ['    no test has failed'];
     case 'void':
@@ -211,25 +268,29 @@ function summary(proofs: readonly Proof[], seconds: number): number {
   print();
   print(`${'fault'.padEnd(width)}  seconds  caught by`);
   for (const { fault, verdict, seconds: taken } of inOrder(proofs)) {
-    const [first = ''] = told(verdict);
-    print(
-      `${fault.name.padEnd(width)}  ${taken.toFixed(0).padStart(7)}  ${first.trim().replace(/^by /, '')}`,
-    );
+    const [first = '', second = ''] = told(verdict, fault);
+    const where = verdict.kind === 'caught' ? ` (${second.trim()})` : '';
+    const by = first.trim().replace(/^by /, '');
+    print(`${fault.name.padEnd(width)}  ${taken.toFixed(0).padStart(7)}  ${by}${where}`);
   }
-  const [caught, refused, survived, voided] = [
-    count('caught'),
-    count('refused'),
-    count('survived'),
-    count('void'),
+  const caught = proofs.filter(isCaught).length;
+  const crashed = proofs.filter(proof => proof.verdict.kind === 'crashed');
+  const explained = crashed.filter(isCaught).length;
+  const parts = [
+    `${proofs.length} faults`,
+    `${caught} caught`,
+    `${count('refused')} of them by the start alone`,
+    `${explained} by what falls over`,
+    `${crashed.length - explained} crashed`,
+    `${count('survived')} survived`,
+    `${count('void')} could not be tried`,
   ];
   const where = values.database === 'server' ? 'PostgreSQL and Redis' : 'the embedded database';
   print();
   print(
-    `On ${where}: ${proofs.length} faults, ${caught + refused} caught` +
-      `${refused > 0 ? ` (${refused} of them by the start alone)` : ''}, ${survived} survived` +
-      `${voided > 0 ? `, ${voided} could not be tried` : ''}; ${seconds.toFixed(0)} s`,
+    `On ${where}: ${parts.filter((part, at) => at < 2 || !part.startsWith('0 ')).join(', ')}; ${seconds.toFixed(0)} s`,
   );
-  return survived + voided === 0 ? 0 : 1;
+  return caught === proofs.length ? 0 : 1;
 }
 
 const inOrder = (proofs: readonly Proof[]): Proof[] =>

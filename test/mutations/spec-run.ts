@@ -1,36 +1,48 @@
 import { spawn } from 'node:child_process';
 import { readFile, rm } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { FOUND_AT_START } from './fault.js';
 
-/** A test that failed. */
-export interface FailedTest {
-  /** The file, then the names of all that it stands in. */
+/** A test, or what was to prepare some. */
+export interface RunTest {
+  /** The file, from the root of the project. */
+  spec: string;
+  /** The names of all that it stands in, and its own. */
   name: string;
-  message: string;
 }
 
-/** What a run of tests came to. */
-export interface SpecRun {
-  passed: number;
+/** Why a test failed. */
+export interface Failure {
+  /** The error's name: `AssertionError` where something was expected otherwise. */
+  error: string;
+  message: string;
+  /** Of the difference the lines that were not expected, each after a plus. */
+  received: string[];
+  /** File and line of the expectation. */
+  at: string | null;
+}
+
+export interface FailedTest extends RunTest {
+  failures: Failure[];
+}
+
+/** What the reporter of a run writes. */
+export interface Report {
+  passed: RunTest[];
   failed: FailedTest[];
   /** What went wrong outside of tests: a file that does not load, a preparation that failed, a run without an end. */
   broken: FailedTest[];
+}
+
+/** What a run of tests came to. */
+export interface SpecRun extends Report {
   /** The first thing that a start has found wrong with the database; null: nothing. */
   found: string | null;
   seconds: number;
 }
 
-interface Report {
-  success: boolean;
-  numPassedTests: number;
-  testResults: Array<{
-    name: string;
-    status: string;
-    message: string;
-    assertionResults: Array<{ status: string; fullName: string; failureMessages: string[] }>;
-  }>;
-}
+/** Below the root of a run. */
+export const REPORT = 'report.json';
 
 export interface SpecRunOptions {
   /** The project, or a copy of it. */
@@ -49,6 +61,7 @@ export interface SpecRunOptions {
 }
 
 const VITEST = 'node_modules/vitest/vitest.mjs';
+const REPORTER = './test/mutations/spec-reporter.ts';
 /** Characters that are kept of what a run says, the last ones. */
 const LONGEST_OUTPUT = 2_000;
 
@@ -56,11 +69,11 @@ const LONGEST_OUTPUT = 2_000;
 export async function runSpecs(options: SpecRunOptions): Promise<SpecRun> {
   const { root, specs, tests, temporary, bail, limit, signal } = options;
   const started = performance.now();
-  const file = join(root, 'report.json');
+  const file = join(root, REPORT);
   const findings = join(root, FOUND_AT_START);
   for (const left of [file, findings]) await rm(left, { force: true });
   const chosen = tests === undefined ? [] : [`--testNamePattern=${tests}`];
-  const reported = ['--reporter=json', `--outputFile=${file}`, `--bail=${bail}`];
+  const reported = [`--reporter=${REPORTER}`, `--bail=${bail}`];
   const vitest = spawn(process.execPath, [VITEST, 'run', ...specs, ...chosen, ...reported], {
     cwd: root,
     env: { ...options.env, TMPDIR: temporary, TEST_SKIP_BUILD: 'true', ISOLATION_EACH_WITH_EACH: 'true' },
@@ -96,22 +109,15 @@ export async function runSpecs(options: SpecRunOptions): Promise<SpecRun> {
     text => text.split('\n', 1).join() || null,
     () => null,
   );
-  const run = { ...outcomeOf(report, root), found, seconds: (performance.now() - started) / 1000 };
-  const isUnexplained = code !== 0 && run.failed.length === 0 && run.broken.length === 0;
-  if (tookTooLong) run.broken.push({ name: 'the run', message: `It was ended after ${limit} s.` });
-  else if (isUnexplained) run.broken.push({ name: 'the run', message: said.trim().slice(-500) });
+  const nothing: Report = { passed: [], failed: [], broken: [] };
+  const run: SpecRun = { ...(report ?? nothing), found, seconds: (performance.now() - started) / 1000 };
+  const broken = (message: string) =>
+    run.broken.push({
+      spec: specs.join(' '),
+      name: 'the run',
+      failures: [{ error: 'Error', message, received: [], at: null }],
+    });
+  if (tookTooLong) broken(`It was ended after ${limit} s.`);
+  else if (code !== 0 && run.failed.length === 0 && run.broken.length === 0) broken(said.trim().slice(-500));
   return run;
-}
-
-function outcomeOf(report: Report | null, root: string): Omit<SpecRun, 'found' | 'seconds'> {
-  const failed: FailedTest[] = [];
-  const broken: FailedTest[] = [];
-  for (const { name, status, message, assertionResults } of report?.testResults ?? []) {
-    const spec = relative(root, name);
-    const tests = assertionResults.filter(test => test.status === 'failed');
-    for (const { fullName, failureMessages } of tests)
-      failed.push({ name: `${spec}: ${fullName}`, message: failureMessages.join('\n') });
-    if (status === 'failed' && tests.length === 0) broken.push({ name: spec, message });
-  }
-  return { passed: report?.numPassedTests ?? 0, failed, broken };
 }
