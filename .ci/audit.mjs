@@ -11,7 +11,8 @@ const { stdout } = spawnSync('npm', ['audit', '--omit=dev', '--json'], {
 
 let report = {};
 try {
-  report = JSON.parse(stdout);
+  // Where npm could not be started there is nothing, and nothing is parsed to null.
+  report = JSON.parse(stdout) ?? {};
 } catch {
   // Said below.
 }

@@ -10,6 +10,17 @@ export interface Victim {
   start(): Promise<void>;
 }
 
+export const endSessions = (adminUrl: string): Promise<void> =>
+  withClient(adminUrl, async client => {
+    await client.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+       WHERE datname = current_database() AND pid <> pg_backend_pid()`,
+    );
+  });
+
+/** By itself, or by a signal. */
+const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
+
 /**
  * A PostgreSQL that may be killed, where FAULTS_POSTGRES_RUN and FAULTS_POSTGRES_URL name one; else that of
  * DATABASE_ADMIN_URL, whose sessions are ended.
@@ -23,13 +34,7 @@ export async function startPostgres() {
       isOwn: false,
       victimIn: ({ adminUrl }: Installation): Victim => ({
         name: 'sessions of PostgreSQL',
-        kill: () =>
-          withClient(adminUrl as string, async client => {
-            await client.query(
-              `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid()`,
-            );
-          }),
+        kill: () => endSessions(adminUrl as string),
         start: () => Promise.resolve(),
       }),
       stop: () => Promise.resolve(),
@@ -39,7 +44,7 @@ export async function startPostgres() {
   const start = async () => {
     for (const until = performance.now() + 60_000; ;) {
       // Sessions of the one before may not have noticed yet that it is gone: until they have, it does not start.
-      if (!child || child.exitCode !== null) child = spawn('sh', ['-c', command], { stdio: 'ignore' });
+      if (!child || hasEnded(child)) child = spawn('sh', ['-c', command], { stdio: 'ignore' });
       const answers = await withClient(url, client => client.query('SELECT 1')).then(
         () => true,
         () => false,
@@ -50,13 +55,19 @@ export async function startPostgres() {
     }
   };
   const end = async (signal: NodeJS.Signals) => {
-    if (!child) return;
-    const ended = once(child, 'exit');
-    child.kill(signal);
-    await ended;
+    if (child && !hasEnded(child)) {
+      const ended = once(child, 'exit');
+      child.kill(signal);
+      await ended;
+    }
     child = null;
   };
-  await start();
+  try {
+    await start();
+  } catch (error) {
+    await end('SIGKILL');
+    throw error;
+  }
   return {
     url,
     isOwn: true,

@@ -48,6 +48,8 @@ const BETWEEN_KILLS = { least: 500, most: 4_000 };
 const DOWN = { least: 50, most: 1_500 };
 /** A worker that was killed is given half a minute to show that it lives; and each of its documents may have been retried. */
 const LONGEST_RECOVERY = 240_000;
+/** What does not arrive by then never will: kills last seconds. */
+const LONGEST_TRYING_MS = 600_000;
 
 /** Each document by its number: some are broken, some come as files, some are replaced and some deleted again. */
 const isBroken = (number: number) => number % 20 === 7;
@@ -73,15 +75,21 @@ const random = generator(Number(options.seed));
 const between = ({ least, most }: { least: number; most: number }) => least + random() * (most - least);
 
 console.log(`${DOCUMENTS} documents, ${KILLS} kills, seed ${options.seed}`);
+if (![DOCUMENTS, KILLS].every(count => Number.isInteger(count) && count > 0))
+  throw new Error('--documents and --kills are whole numbers from 1.');
 let violations = 0;
+let rounds = 0;
 for (const place of options.places.split(',')) {
+  if (!['embedded', 'server'].includes(place))
+    throw new Error(`There is no place ${place}: embedded, server.`);
   if (place === 'server' && !process.env['FAULTS_POSTGRES_URL'] && !process.env['DATABASE_ADMIN_URL']) {
     console.log('Without DATABASE_ADMIN_URL or FAULTS_POSTGRES_URL there is no server.');
     continue;
   }
   violations += await runRound(place);
+  rounds++;
 }
-process.exit(violations > 0 ? 1 : 0);
+process.exit(violations > 0 || rounds === 0 ? 1 : 0);
 
 /** @returns how many of the checks have failed */
 async function runRound(place: string): Promise<number> {
@@ -96,6 +104,8 @@ async function runRound(place: string): Promise<number> {
     const uploaded = inParallel(DOCUMENTS, UPLOADS_AT_ONCE, number => bringIn(tenant, number)).finally(
       () => (uploads.pending = false),
     );
+    // Awaited once the killing has ended.
+    uploaded.catch(() => undefined);
     for (let kill = 0; kill < KILLS || uploads.pending; kill++) {
       await sleep(between(BETWEEN_KILLS));
       // In turns, each in another order: so that everybody is killed.
@@ -183,12 +193,18 @@ function add(tenant: TenantClient, number: number, version: number): Promise<str
   });
 }
 
+/** @throws Error after so long that it is not the kills' fault any more */
 async function persistently<T>(attempt: () => Promise<T | null>): Promise<T> {
-  for (;;) {
-    const result = await attempt().catch(() => null);
+  let last = 'refused';
+  for (const until = performance.now() + LONGEST_TRYING_MS; performance.now() < until;) {
+    const result = await attempt().catch((error: unknown) => {
+      last = (error as Error).message;
+      return null;
+    });
     if (result !== null) return result;
     await sleep(200);
   }
+  throw new Error(`What was sent has not arrived within ${LONGEST_TRYING_MS / 60_000} min: ${last}`);
 }
 
 function expectedContents(): Set<string> {

@@ -39,9 +39,15 @@ export async function measureFaults(place: Place, only: readonly string[]): Prom
   };
   try {
     for (const fault of faults) {
-      const { counted, recovery } = await strike(fault, load);
-      const unsettled = place.server.hasEnded() ? ['the server has ended'] : await load.settled();
-      const lost = place.server.hasEnded() ? [] : await load.lost();
+      const struck = await strike(fault, load).catch((error: unknown) => error as Error);
+      if (struck instanceof Error) {
+        // Nobody knows what still stands: what was measured before is told.
+        await load.stop();
+        violated(fault.name, `could not be tried: ${struck.message}`);
+        break;
+      }
+      const { counted, recovery } = struck;
+      const { unsettled, lost } = await lookAt(place, load);
       const { outcomes } = counted;
       rows[fault.name] = {
         requests: counted.requests,
@@ -57,8 +63,9 @@ export async function measureFaults(place: Place, only: readonly string[]): Prom
       if (outcomes.unclean > 0) violated(fault.name, `${outcomes.unclean} answers are unclean`);
       if (counted.crossed > 0) violated(fault.name, `${counted.crossed} answers tell of the other tenant`);
       if (recovery === null) violated(fault.name, 'the server does not serve again by itself');
-      for (const one of lost.slice(0, 10)) violated(fault.name, `lost: ${one}`);
-      for (const one of unsettled) violated(fault.name, `not ingested: ${one}`);
+      violations += lost.length;
+      for (const one of lost.slice(0, 10)) said.push(`${fault.name}: lost: ${one}`);
+      for (const one of unsettled) violated(fault.name, one);
       if (place.server.hasEnded()) break;
     }
   } finally {
@@ -72,24 +79,41 @@ export async function measureFaults(place: Place, only: readonly string[]): Prom
   return violations;
 }
 
+/** A server that does not come back is a row of the table, not its end. */
+async function lookAt(place: Place, load: Load): Promise<{ unsettled: string[]; lost: string[] }> {
+  if (place.server.hasEnded()) return { unsettled: ['the server has ended'], lost: [] };
+  const unsettled = (await load.settled()).map(one => `not ingested: ${one}`);
+  try {
+    return { unsettled, lost: await load.lost() };
+  } catch (error) {
+    const unseen = `what was acknowledged could not be read back: ${(error as Error).message}`;
+    return { unsettled: [...unsettled, unseen], lost: [] };
+  }
+}
+
 async function strike(
   fault: BreakableThing,
   load: Load,
 ): Promise<{ counted: Counted; recovery: number | null }> {
   load.start();
   await sleep(QUIET_MS);
-  await fault.begin();
-  await sleep(fault.lasts);
-  await fault.end();
+  try {
+    await fault.begin();
+    await sleep(fault.lasts);
+  } finally {
+    await fault.end();
+  }
+  load.faultEnded();
   const ended = performance.now();
   for (;;) {
     await sleep(100);
     const now = performance.now();
-    const calmSince = Math.max(ended, load.sofar.lastTrouble);
-    const isCalm = now - calmSince > CALM_MS;
+    const { servedAgain, longestWait } = load;
+    const calmSince = Math.max(ended, load.soFar.lastTrouble);
+    const isCalm = servedAgain !== null && longestWait < CALM_MS && now - calmSince > CALM_MS;
     if (!isCalm && now - ended < LONGEST_RECOVERY_MS) continue;
     const counted = await load.stop();
-    return { counted, recovery: isCalm ? calmSince - ended : null };
+    return { counted, recovery: isCalm ? servedAgain - ended : null };
   }
 }
 

@@ -21,6 +21,8 @@ export interface Counted {
   crossed: number;
   /** When the last answer came that was not 2xx. */
   lastTrouble: number;
+  /** When each tenant was first served after that, and after the fault. */
+  servedSince: Map<string, number>;
 }
 
 /** Refusals that a request of this load may meet: somebody was quicker, or asks less often. */
@@ -45,6 +47,8 @@ export class Load {
   private running = false;
   private lanes: Array<Promise<void>> = [];
   private number = 0;
+  /** When each request began that has no answer yet. */
+  private readonly underWay = new Set<{ since: number }>();
   private readonly pool: Pool;
 
   private constructor(
@@ -87,7 +91,8 @@ export class Load {
     }
     const load = new Load(url, tenants);
     for (const tenant of tenants) for (let first = 0; first < 5; first++) await load.addDocument(tenant);
-    await load.settled();
+    const unsettled = await load.settled();
+    if (unsettled.length > 0) throw new Error(`Not ingested before any fault: ${unsettled.join(', ')}`);
     return load;
   }
 
@@ -105,8 +110,24 @@ export class Load {
     return this.counted;
   }
 
-  get sofar(): Counted {
+  get soFar(): Counted {
     return this.counted;
+  }
+
+  /** From now on it counts who is served again. */
+  faultEnded(): void {
+    this.counted.servedSince.clear();
+  }
+
+  /** @returns when, of all tenants, the last one was first served since the last trouble and the fault's end; null: not yet */
+  get servedAgain(): number | null {
+    const served = this.tenants.map(({ name }) => this.counted.servedSince.get(name) ?? null);
+    return served.includes(null) ? null : Math.max(...(served as number[]));
+  }
+
+  /** Milliseconds for which the oldest request has been waiting: a server that answers nobody troubles nobody. */
+  get longestWait(): number {
+    return performance.now() - Math.min(performance.now(), ...[...this.underWay].map(({ since }) => since));
   }
 
   async close(): Promise<void> {
@@ -124,8 +145,9 @@ export class Load {
         ? []
         : rest.map(([what, count]) => `${tenant.name}: ${count} ${what}`);
     };
+    const unanswered = (error: unknown) => [`it could not be asked: ${(error as Error).message}`];
     for (const until = performance.now() + timeout; ;) {
-      const left = (await Promise.all(this.tenants.map(waiting))).flat();
+      const left = (await Promise.all(this.tenants.map(tenant => waiting(tenant).catch(unanswered)))).flat();
       if (left.length === 0 || performance.now() > until) return left;
       await sleep(200);
     }
@@ -251,6 +273,8 @@ export class Load {
   ): Promise<Record<string, unknown> | null> {
     const { counted } = this;
     counted.requests++;
+    const request = { since: performance.now() };
+    this.underWay.add(request);
     try {
       const answer = await this.pool.request({
         method: method as 'GET',
@@ -265,18 +289,35 @@ export class Load {
       const foreign = this.tenants.filter(other => other !== tenant).some(({ mark }) => text.includes(mark));
       if (foreign) counted.crossed++;
       const outcome = outcomeOf(answer.statusCode, answer.headers, text);
-      this.count(outcome, `${answer.statusCode} ${codeOf(text)}: ${method} ${path.replace(/\?.*/, '')}`);
-      return outcome === '2xx' ? (JSON.parse(text) as Record<string, unknown>) : null;
+      // Before it counts as served: a body that is no JSON is none.
+      const made = outcome === '2xx' ? (JSON.parse(text) as Record<string, unknown>) : null;
+      this.count(
+        tenant,
+        outcome,
+        `${answer.statusCode} ${codeOf(text)}: ${method} ${path.replace(/\?.*/, '')}`,
+      );
+      return made;
     } catch (error) {
-      this.count('unclean', `${(error as Error).name}: ${(error as Error).message}: ${method} ${path}`);
+      this.count(
+        tenant,
+        'unclean',
+        `${(error as Error).name}: ${(error as Error).message}: ${method} ${path}`,
+      );
       return null;
+    } finally {
+      this.underWay.delete(request);
     }
   }
 
-  private count(outcome: Outcome, note: string): void {
-    this.counted.outcomes[outcome]++;
-    if (outcome === '2xx') return;
+  private count({ name }: Tenant, outcome: Outcome, note: string): void {
+    const { outcomes, servedSince } = this.counted;
+    outcomes[outcome]++;
+    if (outcome === '2xx') {
+      if (!servedSince.has(name)) servedSince.set(name, performance.now());
+      return;
+    }
     this.counted.lastTrouble = performance.now();
+    servedSince.clear();
     const told = note.replace(/\/tenants\/\w+/, '/tenants/…');
     this.counted.notes.set(told, (this.counted.notes.get(told) ?? 0) + 1);
   }
@@ -305,6 +346,7 @@ const nothing = (): Counted => ({
   notes: new Map(),
   crossed: 0,
   lastTrouble: 0,
+  servedSince: new Map(),
 });
 
 async function expect(status: number, answer: Promise<{ status: number; body: any }>): Promise<any> {

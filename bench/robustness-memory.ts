@@ -5,7 +5,9 @@ import { ADMIN } from './installation.js';
 import type { Place } from './robustness-place.js';
 
 const LANES = 12;
-const SAMPLES = 10;
+const ROWS = 10;
+/** Of which the lowest counts: what is above it is garbage that was not collected yet. */
+const SAMPLES_A_ROW = 20;
 /** Until code is compiled, memories are full and the heap has its size. */
 const WARM_UP_SHARE = 0.4;
 /** What is more than this is no noise, by the hundred thousand requests. */
@@ -53,21 +55,29 @@ export async function measureMemory(place: Place, requests: number): Promise<num
     () => send('GET', '/auth/me'),
     number => send('GET', `/tenants/${TENANT}/no-such-route-${number}`).then(() => void refused--),
   ];
-  const samples: Array<{ requests: number; rss: number }> = [];
+  const rows: Array<{ requests: number; lowest: number; highest: number }> = [];
   const started = performance.now();
-  const step = Math.ceil(requests / SAMPLES);
+  const step = Math.ceil(requests / ROWS / SAMPLES_A_ROW);
+  let samples: number[] = [];
   for (let done = 0; done < requests; done += step) {
     const count = Math.min(step, requests - done);
     await inParallel(count, LANES, index =>
       (mix[index % mix.length] as (number: number) => Promise<void>)(done + index),
     );
-    samples.push({ requests: done + count, rss: await residentMemory(server) });
+    samples.push(await residentMemory(server));
+    if (samples.length < SAMPLES_A_ROW && done + count < requests) continue;
+    rows.push({ requests: done + count, lowest: Math.min(...samples), highest: Math.max(...samples) });
+    samples = [];
   }
   await pool.close();
-  const settled = samples.slice(Math.floor(samples.length * WARM_UP_SHARE));
+  const settled = rows.slice(Math.floor(rows.length * WARM_UP_SHARE));
   const growth = slopeOf(settled) * 100_000;
   console.table(
-    samples.map(({ requests: after, rss }) => ({ requests: after, 'resident memory': megabytes(rss) })),
+    rows.map(({ requests: after, lowest, highest }) => ({
+      requests: after,
+      'resident memory, lowest': megabytes(lowest),
+      highest: megabytes(highest),
+    })),
   );
   console.table({
     requests,
@@ -80,11 +90,11 @@ export async function measureMemory(place: Place, requests: number): Promise<num
 }
 
 /** Bytes by the request: least squares. */
-function slopeOf(samples: ReadonlyArray<{ requests: number; rss: number }>): number {
+function slopeOf(rows: ReadonlyArray<{ requests: number; lowest: number }>): number {
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const x = mean(samples.map(({ requests }) => requests));
-  const y = mean(samples.map(({ rss }) => rss));
-  const above = samples.reduce((sum, { requests, rss }) => sum + (requests - x) * (rss - y), 0);
-  const below = samples.reduce((sum, { requests }) => sum + (requests - x) ** 2, 0);
+  const x = mean(rows.map(({ requests }) => requests));
+  const y = mean(rows.map(({ lowest }) => lowest));
+  const above = rows.reduce((sum, { requests, lowest }) => sum + (requests - x) * (lowest - y), 0);
+  const below = rows.reduce((sum, { requests }) => sum + (requests - x) ** 2, 0);
   return below === 0 ? 0 : above / below;
 }

@@ -30,6 +30,7 @@ const { values: options } = parseArgs({
   },
 });
 
+const PLACES = ['embedded', 'server'];
 const PARTS: Record<string, (place: Place) => Promise<number>> = {
   fuzz: place => measureFuzz(place, Number(options.fuzz), Number(options.seed)),
   faults: place =>
@@ -40,6 +41,18 @@ const PARTS: Record<string, (place: Place) => Promise<number>> = {
   memory: place => measureMemory(place, Number(options.requests)),
 };
 
+for (const part of options.parts.split(',')) {
+  if (!PARTS[part]) throw new Error(`There is no part ${part}: ${Object.keys(PARTS).join(', ')}.`);
+}
+for (const name of options.places.split(',')) {
+  if (!PLACES.includes(name)) throw new Error(`There is no place ${name}: ${PLACES.join(', ')}.`);
+}
+for (const name of ['fuzz', 'requests'] as const) {
+  const count = Number(options[name]);
+  if (!Number.isInteger(count) || count < 1)
+    throw new Error(`--${name} is a whole number of requests, not ${options[name]}.`);
+}
+
 let violations = 0;
 for (const name of options.places.split(',')) {
   if (name === 'server' && !process.env['FAULTS_POSTGRES_URL'] && !process.env['DATABASE_ADMIN_URL']) {
@@ -47,10 +60,9 @@ for (const name of options.places.split(',')) {
     continue;
   }
   for (const part of options.parts.split(',')) {
-    const measure = PARTS[part];
-    if (!measure) throw new Error(`There is no part ${part}: ${Object.keys(PARTS).join(', ')}.`);
+    const measure = PARTS[part] as (place: Place) => Promise<number>;
     // Each on an installation of its own: what one leaves behind is not the next one's.
-    const place = await startPlace(name);
+    const place = await startPlace(name, { smallDisk: part === 'faults' });
     try {
       console.log(`\n${part}, ${name}`);
       violations += await measure(place);

@@ -32,7 +32,7 @@ const LEAKS: Array<[what: string, pattern: RegExp]> = [
   ['a stack', /\n?\s+at (?:async )?[\w.<>[\] ]+ \((?:file:|node:|\/)[^)]*:\d+:\d+\)/],
   [
     'a path',
-    /(?:file:\/\/\/|\/node_modules\/|(?:^|[\s"'(])\/(?:work|home|root|tmp|usr|var|app)\/[\w./-]+|\/dist\/src\/)/,
+    /(?:file:\/\/\/|\/node_modules\/|(?:^|[\s"'(])\/(?:home|root|tmp|usr|var|opt|srv|app)\/[\w./-]+|\/dist\/src\/)/,
   ],
 ];
 /** What no problem may have in it: the words of PostgreSQL and of what calls it. */
@@ -158,15 +158,17 @@ function problem(answer: RawAnswer, say: (property: string, detail: string) => v
 
 /** Of JSON its strings, without the escapes in which a quote or a line break hides. */
 function textsOf(text: string): string {
-  const texts: string[] = [];
   try {
-    JSON.parse(text, (_, value: unknown) => {
-      if (typeof value === 'string') texts.push(value);
-    });
-    return texts.join('\n');
+    return stringsIn(JSON.parse(text)).join('\n');
   } catch {
     return text;
   }
+}
+
+/** Every string in a value, at whatever depth; of objects without the names of their fields. */
+export function stringsIn(value: unknown): string[] {
+  if (typeof value === 'string') return [value];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(stringsIn) : [];
 }
 
 const mediaType = ({ headers }: RawAnswer): string =>

@@ -41,7 +41,8 @@ export function mutated(
   );
   return fc.tuple(value, changes, spoil).map(([original, wrongs, how]) => {
     const root = { root: structuredClone(original) };
-    for (const wrong of wrongs) apply(root, wrong);
+    // A copy: what is put in once may be put into itself by the next change.
+    for (const wrong of wrongs) apply(root, { ...wrong, by: structuredClone(wrong.by) });
     const text = JSON.stringify(root.root) ?? '';
     return how === null
       ? { text, encoding: 'utf8' as const }

@@ -58,7 +58,7 @@ const CALLERS_MOSTLY: Array<fc.MaybeWeightedArbitrary<Caller>> = [
   { weight: 1, arbitrary: fc.constantFrom('nobody', 'garbage', 'stranger', 'intruder') },
 ];
 
-/** Fills `{{new}}` in names that must differ from those of before. */
+/** In an example, names what would be there once: `{{new}}` takes its place. */
 const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
 const LONGEST_QUERY_VALUE = 2_000;
 

@@ -38,11 +38,6 @@ export interface FuzzResult {
   operations: { asked: number; succeeded: number; known: number };
   /** Operations whose every answer was a refusal. */
   refused: string[];
-  /**
-   * Answered with a 503 `busy`: two changes of the same thing at the same moment, of which one is to be sent again. Requests
-   * in several lanes may meet that; how many did is for the caller to judge.
-   */
-  busy: number;
   faults: FoundFault[];
   /** Milliseconds; the slowest operation with it. */
   slowest: { key: string; took: number };
@@ -74,7 +69,6 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
     classes: {},
     operations: { asked: 0, succeeded: 0, known: known.length },
     refused: [],
-    busy: 0,
     faults: [],
     slowest: { key: '', took: 0 },
   };
@@ -108,8 +102,7 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
       count(result.classes, `${Math.floor(answer.status / 100)}xx`);
       if (answer.status < 300) succeeded.add(key);
       const sent = `${filled.path}\n${JSON.stringify(filled.headers)}\n${filled.body?.text ?? ''}`;
-      if (isBusy(answer)) result.busy++;
-      else found.push(...check.faultsOf(operation, answer, sent));
+      found.push(...check.faultsOf(operation, answer, sent));
       for (const [mark, what] of surroundings.foreignMarks(caller))
         if (answer.text.includes(mark) && !sent.includes(mark))
           found.push({ property: 'nothing of others', detail: what });
@@ -211,9 +204,6 @@ async function exchange(
   }
   return { status: answer.statusCode, headers: answer.headers, text: Buffer.concat(parts).toString('utf8') };
 }
-
-const isBusy = ({ status, headers, text }: RawAnswer): boolean =>
-  status === 503 && headers['retry-after'] !== undefined && /"code":"busy"/.test(text);
 
 function count(counts: Record<string, number>, key: string): void {
   counts[key] = (counts[key] ?? 0) + 1;
