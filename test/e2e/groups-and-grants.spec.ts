@@ -1,5 +1,8 @@
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
+import { begunUpload } from '../setup/begun-upload.js';
 import { tenantAudit } from '../setup/tenant-audit.js';
 import type { Client } from '../setup/client.js';
 import { expectProblem } from '../setup/problem.js';
@@ -566,5 +569,22 @@ describe('the grants of a knowledge base', () => {
     }
     const { body } = await owner.client.get(`/tenants/acme/kbs/${kb.id}/grants`);
     expect(body.total).toBe(1);
+  });
+
+  it('are gone for what had begun before they were taken', async () => {
+    const member = await person('viewer');
+    const kb = await makeKb('Closing', { visibility: 'granted' });
+    const given = await expectStatus(201, grant(kb.id, { user_id: member.id, role: 'editor' }));
+    const upload = begunUpload(
+      member.client,
+      `/tenants/acme/kbs/${kb.id}/documents`,
+      'Sent before, whole after.',
+    );
+    const incoming = path.join(app.env.dataDir, 'files', '.incoming');
+    await expect.poll(() => (existsSync(incoming) ? readdirSync(incoming).length : 0)).toBe(1);
+    await expectStatus(204, owner.client.delete(`/tenants/acme/kbs/${kb.id}/grants/${given.body.id}`));
+    expectProblem(await upload.end(), 403, 'forbidden');
+    const { body } = await expectStatus(200, owner.client.get(`/tenants/acme/kbs/${kb.id}/documents`));
+    expect(body.total).toBe(0);
   });
 });

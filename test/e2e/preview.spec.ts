@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { request } from 'node:http';
 import { join } from 'node:path';
-import { json } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { issueToken } from '../setup/api-tokens.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
+import { begunUpload } from '../setup/begun-upload.js';
 import type { Client } from '../setup/client.js';
 import { expectProblem } from '../setup/problem.js';
 
@@ -41,39 +40,6 @@ function form(
 
 const preview = (body: unknown, as = editor.client) => as.post(PREVIEW, body);
 const uploadsUnderWay = () => (existsSync(scratch) ? readdirSync(scratch).length : 0);
-
-/** An upload of which all but the last line has been sent: how fast a machine is does not say what meets what. */
-function begunUpload(client: Client, path: string, content: string) {
-  const boundary = 'boundary-of-the-upload';
-  const sent = request(`${client.url}/api/v1${path}`, {
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${client.token}`,
-      'content-type': `multipart/form-data; boundary=${boundary}`,
-    },
-  });
-  const answered = new Promise<{ status: number | undefined; body: { code?: string } }>((resolve, reject) => {
-    sent.on('error', reject);
-    sent.on('response', answer => {
-      json(answer).then(
-        body => resolve({ status: answer.statusCode, body: body as { code?: string } }),
-        reject,
-      );
-    });
-  });
-  // One that is cut off on purpose has no answer.
-  answered.catch(() => undefined);
-  sent.write(
-    `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n${content}`,
-  );
-  return {
-    end: () => {
-      sent.end(`\r\n--${boundary}--\r\n`);
-      return answered;
-    },
-    destroy: () => sent.destroy(),
-  };
-}
 
 const documents = async () => (await app.admin.get('/tenants/acme/kbs/docs/documents')).body.total;
 

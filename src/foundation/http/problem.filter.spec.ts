@@ -80,8 +80,10 @@ describe('ProblemFilter', () => {
     });
   });
 
-  const database = (code: string) =>
-    Object.assign(new Error('a secret of the database'), { driverError: { code } });
+  const database = (code: string, message = 'a secret of the database') =>
+    Object.assign(new Error(message), { driverError: { code } });
+  const refusedBy = (policy: string) =>
+    database('42501', `new row violates row-level security policy "${policy}" for table "a secret"`);
   it.each([
     ['a route that is not there', new NotFoundException('Cannot GET /secret'), 404, 'not_found'],
     ['an exception of Nest', new ForbiddenException('a secret'), 403, 'forbidden'],
@@ -103,6 +105,8 @@ describe('ProblemFilter', () => {
     ],
     ['a row made twice at once', database('23505'), 409, 'conflict'],
     ['a row whose parent has gone', database('23503'), 404, 'not_found'],
+    ['a row whose grants were taken meanwhile', refusedBy('granted_access'), 404, 'not_found'],
+    ['a row of another tenant', refusedBy('tenant_isolation'), 500, 'internal_error'],
     ['a deadlock', database('40P01'), 503, 'busy'],
     ['a query that took too long', database('57014'), 503, 'timeout'],
     ['a database that restarts', database('57P01'), 503, 'database_unavailable'],
@@ -145,10 +149,11 @@ describe('ProblemFilter', () => {
     await answerTo(fault);
     expect(logged.error).toHaveBeenCalledExactlyOnceWith(fault);
     await answerTo(database('40001'));
-    expect(logged.warn).toHaveBeenCalledTimes(1);
+    await answerTo(refusedBy('granted_access'));
+    expect(logged.warn).toHaveBeenCalledTimes(2);
     await answerTo(Problem.notFound());
     expect(logged.error).toHaveBeenCalledTimes(1);
-    expect(logged.warn).toHaveBeenCalledTimes(1);
+    expect(logged.warn).toHaveBeenCalledTimes(2);
   });
 
   it('cuts a stream that has begun: it cannot become a problem any more', async () => {

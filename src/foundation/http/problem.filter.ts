@@ -135,6 +135,14 @@ function databaseProblem(sqlState: string, error: unknown): [code: string, detai
   return isLost ? ['database_unavailable', LOST] : undefined;
 }
 
+/**
+ * Whether the database refused a row because its grants are not (or no longer) held: between the permission that was asked
+ * and the row lies a moment in which somebody can take it. Of the tenant's own policy it is a fault, and stays one.
+ */
+function isClosedMeanwhile(sqlState: string, error: unknown): boolean {
+  return sqlState === '42501' && error instanceof Error && error.message.includes('granted_access');
+}
+
 /** What is answered where this is thrown. What nobody has foreseen is written to the log, and tells nothing. */
 export function toProblem(error: unknown, logger: Logger): Problem {
   if (error instanceof Problem) return error;
@@ -153,6 +161,11 @@ export function toProblem(error: unknown, logger: Logger): Problem {
     return Problem.conflict('conflict', 'Somebody else made the same thing at the same moment.');
   if (sqlState === '23503')
     return new Problem(404, 'not_found', 'What this belongs to was deleted meanwhile.');
+  if (isClosedMeanwhile(sqlState, error)) {
+    // A warning: where no grant was taken a moment ago, a check of ours is missing.
+    logger.warn(error);
+    return new Problem(404, 'not_found', 'What this belongs to is not open to you any more.');
+  }
   const database = databaseProblem(sqlState, error);
   if (database) {
     logger.warn(error);
