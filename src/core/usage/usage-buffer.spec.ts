@@ -46,8 +46,13 @@ describe('UsageBuffer', () => {
   it('does not wait where there are enough for a batch', async () => {
     const buffer = createBuffer({ batchSize: 2 });
     for (const event of rows(5)) buffer.push(event);
-    await vi.advanceTimersByTimeAsync(0);
-    expect(written).toEqual([['0', '1'], ['2', '3'], ['4']]);
+    await vi.advanceTimersByTimeAsync(999);
+    expect(written).toEqual([
+      ['0', '1'],
+      ['2', '3'],
+    ]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(written.at(-1)).toEqual(['4']);
   });
 
   it('does nothing where there is nothing', async () => {
@@ -69,6 +74,22 @@ describe('UsageBuffer', () => {
     release();
     await Promise.all([first, second]);
     expect(written).toEqual([['a'], ['b']]);
+  });
+
+  it('makes no batch of its own of each event that comes while one is under way', async () => {
+    const plain = write;
+    write = async batch => {
+      await new Promise(resolve => setTimeout(resolve, 50));
+      await plain(batch);
+    };
+    const buffer = createBuffer();
+    for (let i = 0; i < 100; i++) {
+      buffer.push(row(String(i)));
+      await vi.advanceTimersByTimeAsync(30);
+    }
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(written.flat()).toHaveLength(100);
+    expect(written.length).toBeLessThanOrEqual(4);
   });
 
   it('keeps what could not be written, in its order, and says what there was no room for', async () => {

@@ -57,7 +57,7 @@ export class UsageBuffer {
     return this.rows.length;
   }
 
-  /** Writes all that waits. What cannot be written now stays; nothing is thrown. */
+  /** Writes all that waits now. What cannot be written stays; nothing is thrown. */
   async flush(): Promise<void> {
     // Whoever asks while a batch is under way wants what came since written, too.
     while (this.writing) await this.writing;
@@ -84,10 +84,13 @@ export class UsageBuffer {
   private async writeAll(): Promise<void> {
     if (this.timer) clearTimeout(this.timer);
     this.timer = null;
-    while (this.rows.length > 0) {
+    let waiting = this.rows.length;
+    // What comes meanwhile has its own second, unless it fills a batch: one write would follow the other else.
+    while (waiting > 0 || this.rows.length >= this.batchSize) {
       const batch = this.rows.slice(0, this.batchSize);
       if (!(await this.write(batch))) return;
       this.rows.splice(0, batch.length);
+      waiting -= batch.length;
     }
     if (this.dropped > 0) {
       this.options.warn(`${this.dropped} usage events were dropped while the database was away.`);
