@@ -14,6 +14,8 @@ export type Entities = MixedList<string | (new () => unknown) | EntitySchema>;
 /** No statement of this application needs longer; a runaway one ends with an error instead of holding its connection. */
 const STATEMENT_TIMEOUT_MS = 60_000;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** A new connection plans each statement of its own several times, which for a search costs more than ten searches. */
+const IDLE_MS = 300_000;
 /** What runs for a process that has died ends, instead of holding its locks until it is done. */
 const CLIENT_CHECK_MS = 10_000;
 
@@ -98,6 +100,7 @@ function serverAccess(
           // What is asked behind something else does not wait for its answer.
           pipeline: true,
           stream: () => new GatheringSocket(),
+          idleTimeoutMillis: IDLE_MS,
           statement_timeout: STATEMENT_TIMEOUT_MS,
           idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
           // Policies make statements look dearer than they are: compiling them takes longer than running them.
