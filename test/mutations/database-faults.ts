@@ -169,10 +169,10 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     edits: [
       {
         file: 'src/features/retrieval/search-statement.repository.ts',
-        find: "  const condition = `${variant.large ? AMONG_CANDIDATES : ''}",
+        find: "  const condition = `${variant.index ? AMONG_CANDIDATES : ''}",
         replace:
           "  const near = `\\n      AND (${$('embedding')}::halfvec IS NULL OR chunk_id IN (SELECT nearest_of_all(${$('embedding')}::halfvec)))`;\n" +
-          "  const condition = `${near}${variant.large ? AMONG_CANDIDATES : ''}",
+          "  const condition = `${near}${variant.index ? AMONG_CANDIDATES : ''}",
       },
     ],
     specs: ['test/isolation/neighbours.spec.ts', 'test/isolation/nearest-neighbours.spec.ts'],

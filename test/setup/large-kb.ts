@@ -2,6 +2,7 @@ import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { ENTITIES } from '../../src/app.module.js';
 import { ChunksRepository } from '../../src/features/documents/chunks.repository.js';
+import type { IndexState } from '../../src/features/retrieval/large-candidates.repository.js';
 import {
   RetrievalRepository,
   type SearchParameters,
@@ -42,7 +43,7 @@ export interface LargeKbs {
     kb: TestKb,
     query: string,
     parameters: Partial<SearchParameters>,
-  ): Promise<{ ids: string[]; scores: number[]; texts: string[]; large: boolean }>;
+  ): Promise<{ ids: string[]; scores: number[]; texts: string[]; index: IndexState | null }>;
   superuser(...statements: string[]): Promise<Array<Record<string, any>>>;
   close(): Promise<void>;
 }
@@ -147,7 +148,7 @@ export async function openLargeKbs(): Promise<LargeKbs> {
         ids: passages.map(passage => passage.chunk_id),
         scores: passages.map(passage => passage.score),
         texts: passages.map(passage => passage.text),
-        large: searched?.large ?? false,
+        index: searched?.index ?? null,
       };
     },
     superuser: (...statements) =>
@@ -174,8 +175,8 @@ export async function recallAt10(
 ): Promise<number> {
   let sum = 0;
   for (const question of questions) {
-    const exact = await kbs.search(kb, question, { mode, large: false });
-    const found = await kbs.search(kb, question, { mode, large: true });
+    const exact = await kbs.search(kb, question, { mode });
+    const found = await kbs.search(kb, question, { mode, index: 'settled' });
     const best = new Set(found.ids);
     sum += exact.ids.filter(id => best.has(id)).length / Math.max(exact.ids.length, 1);
   }

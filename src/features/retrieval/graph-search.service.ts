@@ -130,7 +130,7 @@ export class GraphSearch {
             // Ranks say nothing among passages that no leg has chosen, nor does a query that is widened by the best of them.
             fusion: 'score',
             feedback: false,
-            large: false,
+            index: null,
           });
     const byRank = parameters.fusion === 'rank';
     const passages = [

@@ -15,6 +15,8 @@ const LARGE = 300;
 const BUILT = SERVER
   ? ['make', 'addVectors', 'index', 'addTerms', 'serve']
   : ['make', 'index', 'addVectors', 'addTerms', 'serve'];
+/** What a search before may have said of the index. */
+const STATES = ['settled', 'changing'] as const;
 const MODES = ['hybrid', 'vector', 'keyword'] as const;
 const QUESTIONS = madeUpTexts(10, 99).map(text => text.split(' ').slice(0, 5).join(' '));
 
@@ -49,8 +51,8 @@ describe('the index of a knowledge base that grows and shrinks', () => {
 
   it('is not made for a small one', async () => {
     expect(await kbs.update(kb, LARGE)).toEqual([]);
-    expect((await kbs.search(kb, QUESTIONS[0]!, { large: true })).large).toBe(false);
-    expect((await kbs.search(kb, QUESTIONS[0]!, { large: true })).ids).toHaveLength(10);
+    expect((await kbs.search(kb, QUESTIONS[0]!, { index: 'changing' })).index).toBeNull();
+    expect((await kbs.search(kb, QUESTIONS[0]!, { index: 'changing' })).ids).toHaveLength(10);
   });
 
   it('is built step by step, and finds what an exact scan finds', async () => {
@@ -61,7 +63,9 @@ describe('the index of a knowledge base that grows and shrinks', () => {
       { dimensions: 64, vector_count: 600, chunk_count: 600, stale: false, served: true },
     ]);
     for (const mode of MODES) {
-      expect((await kbs.search(kb, QUESTIONS[0]!, { mode, large: true })).large).toBe(true);
+      const changing = await kbs.search(kb, QUESTIONS[0]!, { mode, index: 'changing' });
+      expect(changing.index).toBe('settled');
+      expect(await kbs.search(kb, QUESTIONS[0]!, { mode, index: 'settled' })).toEqual(changing);
       expect(await recallAt10(kbs, kb, QUESTIONS, mode)).toBeGreaterThanOrEqual(0.95);
     }
   });
@@ -71,7 +75,7 @@ describe('the index of a knowledge base that grows and shrinks', () => {
       ids.map((id, rank) => `${id} ${scores[rank]?.toFixed(9)}`);
     for (const mode of MODES) {
       const exact = shown(await kbs.search(kb, QUESTIONS[1]!, { mode, topK: 100 }));
-      const found = shown(await kbs.search(kb, QUESTIONS[1]!, { mode, large: true }));
+      const found = shown(await kbs.search(kb, QUESTIONS[1]!, { mode, index: 'changing' }));
       expect(exact).toEqual(expect.arrayContaining(found));
     }
   });
@@ -80,13 +84,16 @@ describe('the index of a knowledge base that grows and shrinks', () => {
     const question = QUESTIONS[2]!;
     const [added] = await kbs.store(kb, [question]);
     for (const mode of MODES) {
-      const found = await kbs.search(kb, question, { mode, large: true });
-      expect(found.large).toBe(true);
-      expect(found.texts[0]).toBe(question);
+      for (const index of STATES) {
+        const found = await kbs.search(kb, question, { mode, index });
+        expect(found.index).toBe('changing');
+        expect(found.texts[0]).toBe(question);
+      }
     }
     await kbs.deleteDocuments(kb, [added as string]);
     for (const mode of MODES) {
-      expect((await kbs.search(kb, question, { mode, large: true })).texts).not.toContain(question);
+      for (const index of STATES)
+        expect((await kbs.search(kb, question, { mode, index })).texts).not.toContain(question);
     }
   });
 
@@ -108,31 +115,31 @@ describe('the index of a knowledge base that grows and shrinks', () => {
     await kbs.deleteDocuments(kb, copies);
     for (const mode of MODES) {
       const exact = await kbs.search(kb, question, { mode });
-      const found = await kbs.search(kb, question, { mode, large: true });
-      expect(found.ids).toEqual(exact.ids);
+      for (const index of STATES)
+        expect((await kbs.search(kb, question, { mode, index })).ids).toEqual(exact.ids);
     }
     await kbs.update(kb, LARGE);
-    const { ids, large } = await kbs.search(kb, question, {
+    const { ids, index } = await kbs.search(kb, question, {
       mode: 'vector',
       cosineThreshold: -1,
-      large: true,
+      index: 'changing',
     });
-    expect([ids.length, large]).toEqual([10, true]);
+    expect([ids.length, index]).toEqual([10, 'settled']);
   });
 
   it('keeps filters, phrases and feedback right', async () => {
     const question = QUESTIONS[4]!;
     const filter = { documentIds: documents.slice(0, 1) };
-    expect((await kbs.search(kb, question, { filter, large: true })).ids).toEqual(
+    expect((await kbs.search(kb, question, { filter, index: 'changing' })).ids).toEqual(
       (await kbs.search(kb, question, { filter })).ids,
     );
     const phrases = question.split(' ').slice(0, 1);
-    expect((await kbs.search(kb, question, { phrases, large: true })).ids).toEqual(
+    expect((await kbs.search(kb, question, { phrases, index: 'changing' })).ids).toEqual(
       (await kbs.search(kb, question, { phrases })).ids,
     );
     for (const more of [{ feedback: true }, { fusion: 'rank' as const }, { withTerms: true }]) {
-      const { ids, large } = await kbs.search(kb, question, { ...more, large: true });
-      expect([ids.length, large]).toEqual([10, true]);
+      const { ids, index } = await kbs.search(kb, question, { ...more, index: 'changing' });
+      expect([ids.length, index]).toEqual([10, 'settled']);
     }
   });
 
@@ -148,7 +155,7 @@ describe('the index of a knowledge base that grows and shrinks', () => {
     await kbs.deleteDocuments(kb, documents.splice(1));
     expect(await kbs.update(kb, LARGE)).toEqual(['drop']);
     expect([await indexes(kb), await tables(kb)]).toEqual([[], 0]);
-    expect((await kbs.search(kb, QUESTIONS[0]!, { large: true })).ids.length).toBeGreaterThan(0);
+    expect((await kbs.search(kb, QUESTIONS[0]!, { index: 'changing' })).ids.length).toBeGreaterThan(0);
   });
 });
 
@@ -165,7 +172,7 @@ describe('the index of a knowledge base that is indexed anew', () => {
     await kbs.superuser(`UPDATE knowledge_bases SET language = 'german' WHERE id = '${kb.kbId}'`);
     await kbs.run(kb, tx => new ChunksRepository().reindexKeywords(tx, kb.kbId));
     expect(await indexes(kb)).toMatchObject([{ stale: true, served: null }]);
-    expect((await kbs.search(kb, QUESTIONS[0]!, { large: true })).large).toBe(false);
+    expect((await kbs.search(kb, QUESTIONS[0]!, { index: 'changing' })).index).toBeNull();
     expect(await kbs.update(kb, LARGE)).toEqual(['drop', ...BUILT]);
     expect(await recallAt10(kbs, kb, QUESTIONS, 'keyword')).toBeGreaterThanOrEqual(0.95);
   });
@@ -180,11 +187,11 @@ describe('the index of a knowledge base that is indexed anew', () => {
     const found = await kbs.search(kb, question, {
       mode: 'vector',
       embedding: vectorOf(question, 32),
-      large: true,
+      index: 'changing',
     });
-    expect([found.ids.length, found.large]).toEqual([10, true]);
+    expect([found.ids.length, found.index]).toEqual([10, 'settled']);
     // A question of another model has no cosines there: what an exact scan says holds.
-    const other = await kbs.search(kb, question, { embedding: vectorOf(question, 64), large: true });
+    const other = await kbs.search(kb, question, { embedding: vectorOf(question, 64), index: 'changing' });
     expect(other.ids).toEqual((await kbs.search(kb, question, { embedding: vectorOf(question, 64) })).ids);
   });
 });

@@ -4,6 +4,7 @@ import { CONFIG_FIELDS } from '../../core/tenancy/tenant-config.js';
 import { type Tx, queryLast, queryPrepared } from '../../foundation/database/transaction.js';
 import { halfvecLiteral } from '../documents/halfvec.js';
 import type { KnowledgeBaseConfig } from '../knowledge-bases/knowledge-base-config.js';
+import type { IndexState } from './large-candidates.repository.js';
 import type { MetadataCondition } from './metadata-filter.js';
 import {
   type FilterValueName,
@@ -51,8 +52,8 @@ export interface SearchParameters {
   phrases?: readonly string[];
   /** Whether to say which words of the query each passage has [false]. */
   withTerms?: boolean;
-  /** What the last search in the kb said of it. Where it is wrong, all chunks are read [false]. */
-  large?: boolean;
+  /** What the last search in the kb said of it. Where it is wrong, other statements are tried [null]. */
+  index?: IndexState | null;
   /** Nothing else is asked in this transaction, which ends with the first ranking [false]. */
   alone?: boolean;
   /** Ranks these chunks alone, each of them, whether a leg has found it or not. */
@@ -118,8 +119,8 @@ export interface SearchedKnowledgeBase {
   version: string;
   /** Whether it holds documents that who asks may not read. */
   partly_hidden: boolean;
-  /** Whether it has an index of its own, and that could be used: for {@link SearchParameters.large} of the next search. */
-  large: boolean;
+  /** Of the index that it may have, where that could be used: for {@link SearchParameters.index} of the next search. */
+  index: IndexState | null;
 }
 
 /** A piece of a document, as it stands beside its neighbours. */
@@ -168,7 +169,7 @@ export class RetrievalRepository {
     } = parameters;
     const chosen = parameters.chunkIds !== undefined;
     const values = valuesOf(parameters);
-    const run = async (counted: boolean, large: boolean) => {
+    const run = async (counted: boolean, index: IndexState | null) => {
       const statement = searchStatementFor({
         reference: isUuid(kb) ? 'id' : 'slug',
         filtered: filter !== undefined,
@@ -179,7 +180,7 @@ export class RetrievalRepository {
         feedback: feedback && !counted,
         phrases: phrases.length > 0,
         chosen,
-        large,
+        index,
       });
       const [result] = await (alone ? queryLast : queryPrepared)<
         SearchResult & { kb: SearchedKnowledgeBase | null }
@@ -190,13 +191,23 @@ export class RetrievalRepository {
       );
       return result as NonNullable<typeof result>;
     };
-    const large = (parameters.large ?? false) && filter === undefined && phrases.length === 0 && !chosen;
-    let result = await run(false, large);
-    const notIndexed = large && result.kb !== null && !result.kb.large;
+    const unindexed = filter !== undefined || phrases.length > 0 || chosen;
+    let index = unindexed ? null : (parameters.index ?? null);
+    let result = await run(false, index);
     // The stored frequencies are of all documents: scores made with them would tell which words stand in the hidden ones.
     const hidden = result.kb?.partly_hidden ?? false;
-    const unfinished = alone && (notIndexed || hidden);
-    if (!unfinished && (notIndexed || hidden)) result = await run(hidden, false);
+    let unfinished = alone && hidden;
+    if (hidden && !alone) result = await run(true, null);
+    // An index that is not what it was taken for.
+    while (!hidden && index && result.kb?.index === null) {
+      index = index === 'settled' ? 'changing' : null;
+      if (alone) {
+        result.kb.index = index;
+        unfinished = true;
+        break;
+      }
+      result = await run(false, index);
+    }
     for (const passage of result.passages) {
       passage.graph = null;
       passage.rerank = null;

@@ -297,7 +297,7 @@ export class RetrievalService {
         feedback: request.feedback,
         phrases: search.syntax.phrases,
         withTerms: search.withTerms,
-        large: facts?.large,
+        index: facts?.index ?? null,
         alone: !last && search.alone && facts?.oneStatement,
       };
       const { kb, unfinished, ...found } = await this.repository.search(
@@ -310,7 +310,7 @@ export class RetrievalService {
       this.facts.set(`${this.context.tenant.id} ${reference}`, {
         embeddingModel: kb.embedding_model,
         config,
-        large: kb.large,
+        index: kb.index,
         oneStatement: !kb.partly_hidden,
       });
       stale ||= unfinished;

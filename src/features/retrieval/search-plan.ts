@@ -1,6 +1,7 @@
 import type { EmbeddingModel, RerankModel } from '../../core/models/model.js';
 import type { ConfigOverrides, EffectiveConfig } from '../../core/tenancy/tenant-config.js';
 import type { GraphPlan } from './graph-search.service.js';
+import type { IndexState } from './large-candidates.repository.js';
 import type { QuerySyntax } from './query-syntax.js';
 import type { SearchFields } from './retrieval.dto.js';
 import type { DocumentFilter } from './retrieval.repository.js';
@@ -10,8 +11,8 @@ import type { GraphUse } from './search-mode.js';
 export interface KbFacts {
   embeddingModel: string | null;
   config: EffectiveConfig;
-  /** Whether it has an index of its own. */
-  large: boolean;
+  /** Of its own index, where it has one that is of use. */
+  index: IndexState | null;
   /** Whether one statement was enough to search it. */
   oneStatement: boolean;
 }

@@ -1,5 +1,10 @@
 import type { PreparedStatement } from '../../foundation/database/transaction.js';
-import { AMONG_CANDIDATES, CANDIDATES_COMPLETE, largeCandidates } from './large-candidates.repository.js';
+import {
+  AMONG_CANDIDATES,
+  INDEX_STATE,
+  type IndexState,
+  largeCandidates,
+} from './large-candidates.repository.js';
 
 /** What is asked of one search beyond a plain one; each combination is a statement of its own. */
 export interface SearchVariant {
@@ -19,7 +24,7 @@ export interface SearchVariant {
   /** Ranks some chunks that are named, whether a leg has found them or not; not large. */
   chosen: boolean;
   /** Ranks what the index of a large kb finds, not all chunks; neither filtered, counted nor with phrases. */
-  large: boolean;
+  index: IndexState | null;
 }
 
 /** Values of a search, by name; a statement takes those that its variant needs. */
@@ -110,8 +115,10 @@ function searchStatement(variant: SearchVariant): SearchStatement {
   const { counted, withTerms, feedback } = variant;
   // In the order of the commonest statement.
   for (const name of ['kb', 'query', 'embedding', 'mode', 'fusionWeight'] as const) $(name);
-  const words = `unnest(to_tsvector(configuration, lexical_text(left(${$('query')}, 10000), false)))`;
-  const condition = `${variant.large ? AMONG_CANDIDATES : ''}${variant.filtered ? documentFilter($) : ''}${
+  const asked = `left(${$('query')}, 10000)`;
+  // The function is planned anew with each statement that calls it.
+  const words = `unnest(to_tsvector(configuration, CASE WHEN holds_cjk(${asked}) THEN lexical_text(${asked}, false) ELSE ${asked} END))`;
+  const condition = `${variant.index ? AMONG_CANDIDATES : ''}${variant.filtered ? documentFilter($) : ''}${
     variant.phrases ? '\n      AND chunk_id IN (SELECT chunk_id FROM phrased)' : ''
   }${variant.chosen ? `\n      AND chunk_id = ANY (${$('chunkIds')}::uuid[])` : ''}`;
   const wanted = `coalesce(${$('topK')}, (SELECT (config->>'top_k')::integer FROM kb), ${$('defaultTopK')}::integer)`;
@@ -144,7 +151,7 @@ WITH kb AS MATERIALIZED (
          coalesce(${$('cosineThreshold')}::float8, (SELECT (config->>'cosine_threshold')::float8 FROM kb),
                   ${$('defaultCosineThreshold')}::float8) AS least_cosine
   FROM question
-), ${variant.large ? largeCandidates($('embedding'), $('mode'), wanted) : ''}${variant.phrases ? phrased($) : ''}${feedback ? expansion(condition) : ''}scores AS NOT MATERIALIZED (
+), ${variant.index ? largeCandidates(variant.index, $('embedding'), $('mode'), wanted) : ''}${variant.phrases ? phrased($) : ''}${feedback ? expansion(condition) : ''}scores AS NOT MATERIALIZED (
     SELECT chunk_id,
            CASE WHEN vector_dims(embedding) = (SELECT vector_dims(${$('embedding')}::halfvec))
                 THEN -(embedding <#> (SELECT ${$('embedding')}::halfvec)) END AS cosine,
@@ -187,8 +194,10 @@ WITH kb AS MATERIALIZED (
   ) AS found
 )
 SELECT (SELECT json_build_object('id', id, 'embedding_model', embedding_model, 'config', config, 'version', updated_at,
-                                 'partly_hidden', partly_hidden, 'large', ${
-                                   variant.large ? CANDIDATES_COMPLETE : 'large_generation IS NOT NULL'
+                                 'partly_hidden', partly_hidden, 'index', ${
+                                   variant.index
+                                     ? INDEX_STATE
+                                     : `CASE WHEN large_generation IS NOT NULL THEN 'changing' END`
                                  }) FROM kb) AS kb,
        coalesce((SELECT json_agg(passages ORDER BY score DESC, chunk_id) FROM passages), '[]') AS passages,
        ${TERMS} AS terms,
@@ -319,11 +328,11 @@ function fusedScore({ fusion, feedback }: SearchVariant): string {
 }
 
 function nameOf(variant: SearchVariant): string {
-  const { reference, fusion } = variant;
-  const more = (
-    ['filtered', 'withTerms', 'counted', 'feedback', 'phrases', 'chosen', 'large'] as const
-  ).filter(part => variant[part]);
-  return ['search', reference, fusion, ...more].join('_').toLowerCase();
+  const { reference, fusion, index } = variant;
+  const more = (['filtered', 'withTerms', 'counted', 'feedback', 'phrases', 'chosen'] as const).filter(
+    part => variant[part],
+  );
+  return ['search', reference, fusion, ...more, ...(index ? [index] : [])].join('_').toLowerCase();
 }
 
 const statements = new Map<string, SearchStatement>();
