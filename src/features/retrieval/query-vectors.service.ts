@@ -52,7 +52,7 @@ export class QueryVectors {
     try {
       return { vector: await unlessAborted(() => work.vector, signal), remembered: begun !== undefined };
     } finally {
-      if (--work.waiting === 0) work.given.abort(signal.reason);
+      if (--work.waiting === 0 && signal.aborted) work.given.abort(signal.reason);
     }
   }
 
