@@ -107,7 +107,11 @@ export const CACHE_FAULTS: readonly Fault[] = [
           '    this.domains.delete(domain);\n    this.loaded.delete(domain);\n    this.everywhere.clear();\n  }\n\n  private forgetAll(): void {\n',
       },
     ],
-    specs: ['test/e2e/tenants-and-members.spec.ts', 'test/isolation/foreign-ids.spec.ts'],
+    specs: [
+      'test/e2e/tenants-and-members.spec.ts',
+      'test/isolation/foreign-ids-in-paths.spec.ts',
+      'test/isolation/foreign-ids-in-fields.spec.ts',
+    ],
   },
   {
     name: 'permissions-not-forgotten',

@@ -1,8 +1,9 @@
 import { PLATFORM_ROLE, TENANT_ROLE } from '../../src/foundation/database/roles.js';
 import type { Fault } from './fault.js';
 
-const CATALOGUE = 'test/isolation/catalogue.spec.ts';
-const TABLES = `${CATALOGUE}#every table with a tenant`;
+const CHECK = 'test/isolation/catalogue-check.spec.ts#the check at the start';
+const ACCESS = 'test/isolation/catalogue-access.spec.ts';
+const TABLES = `${ACCESS}#every table with a tenant`;
 const SURFACES = 'test/isolation/surfaces.spec.ts';
 const DOCUMENTS = 'test/e2e/document-access.spec.ts#the database itself';
 
@@ -36,7 +37,7 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     name: 'row-security-not-forced',
     breaks: 'Whoever owns the table of chunks reads all of it.',
     sql: 'ALTER TABLE chunks NO FORCE ROW LEVEL SECURITY',
-    specs: [`${CATALOGUE}#the check at the start`],
+    specs: [CHECK],
   },
   {
     name: 'tenants-own-a-table',
@@ -60,7 +61,7 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     name: 'view-past-the-policies',
     breaks: 'A view shows the titles of all tenants, with the eyes of whoever has made it.',
     sql: `CREATE VIEW document_titles AS SELECT title FROM documents; GRANT SELECT ON document_titles TO ${TENANT_ROLE}`,
-    specs: [`${CATALOGUE}#the check at the start`],
+    specs: [CHECK],
   },
   {
     name: 'bypassrls-behind-missing-wheres',
@@ -98,13 +99,13 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     name: 'chats-of-others',
     breaks: 'Members read and change the chats of others.',
     sql: 'DROP POLICY own_chats ON chat_sessions; DROP POLICY own_chats ON chat_messages',
-    specs: ['test/e2e/chat.spec.ts#one’s own chats', SURFACES, CATALOGUE],
+    specs: ['test/e2e/chat.spec.ts#one’s own chats', SURFACES, ACCESS],
   },
   {
     name: 'evaluations-of-others',
     breaks: 'What somebody’s evaluation has asked and found is shown to every member.',
     sql: 'DROP POLICY own_evaluations ON evaluation_results; DROP POLICY own_evaluations ON evaluation_questions',
-    specs: ['test/e2e/evaluation.spec.ts#whoever starts an evaluation', CATALOGUE],
+    specs: ['test/e2e/evaluation.spec.ts#whoever starts an evaluation', ACCESS],
   },
   {
     name: 'remembered-answers-of-hidden-documents',
@@ -122,7 +123,7 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     name: 'users-of-all-tenants',
     breaks: 'A tenant reads the e-mail addresses of people who are none of its members.',
     sql: 'ALTER POLICY tenant_members ON users USING (true)',
-    specs: [CATALOGUE],
+    specs: [ACCESS],
   },
   {
     name: 'reference-into-another-tenant',
@@ -141,7 +142,7 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     breaks: 'What works across tenants may read the texts of all of them.',
     sql: `GRANT SELECT ON chunks TO ${PLATFORM_ROLE};
       CREATE POLICY platform_access ON chunks FOR SELECT TO ${PLATFORM_ROLE} USING (true)`,
-    specs: [`${CATALOGUE}#the role of the platform`],
+    specs: [`${ACCESS}#the role of the platform`],
   },
   {
     name: 'audit-is-rewritten',
@@ -189,7 +190,7 @@ export const DATABASE_FAULTS: readonly Fault[] = [
       },
     ],
     specs: [
-      `${CATALOGUE}#the table of vectors of a large knowledge base`,
+      `${ACCESS}#the table of vectors of a large knowledge base`,
       'test/isolation/nearest-neighbours.spec.ts',
     ],
   },

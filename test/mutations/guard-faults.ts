@@ -2,7 +2,8 @@ import type { Fault } from './fault.js';
 
 const CREDENTIALS = 'test/isolation/credentials.spec.ts';
 const STRANGERS = 'test/e2e/tenants-and-members.spec.ts';
-const FOREIGN_IDS = 'test/isolation/foreign-ids.spec.ts';
+const FOREIGN_FIELDS = 'test/isolation/foreign-ids-in-fields.spec.ts';
+const FOREIGN_PATHS = 'test/isolation/foreign-ids-in-paths.spec.ts';
 const INJECTED = 'test/isolation/injected-fields.spec.ts';
 const APP = 'src/app.module.ts';
 const TENANT_GUARD = 'src/entry/authentication/tenant.guard.ts';
@@ -57,7 +58,7 @@ export const GUARD_FAULTS: readonly Fault[] = [
         replace: '(await this.authorization.accessOf(subject, tenantId)).member || true',
       },
     ],
-    specs: [`${STRANGERS}#are the same 404 for strangers`, `${FOREIGN_IDS}#a tenant named beside the path`],
+    specs: [`${STRANGERS}#are the same 404 for strangers`, `${FOREIGN_PATHS}#a tenant named beside the path`],
   },
   {
     name: 'foreign-tenant-told-apart',
@@ -69,7 +70,7 @@ export const GUARD_FAULTS: readonly Fault[] = [
         replace: "        if (tenant) throw Problem.forbidden('You are no member.');\n",
       },
     ],
-    specs: [`${STRANGERS}#are the same 404 for strangers`, `${FOREIGN_IDS}#a tenant named beside the path`],
+    specs: [`${STRANGERS}#are the same 404 for strangers`, `${FOREIGN_PATHS}#a tenant named beside the path`],
   },
   {
     name: 'suspended-tenant-open',
@@ -248,6 +249,6 @@ export const GUARD_FAULTS: readonly Fault[] = [
         replace: 'if (!tenant) {',
       },
     ],
-    specs: [`${FOREIGN_IDS}#signs nobody in`, FOREIGN_IDS],
+    specs: [`${FOREIGN_FIELDS}#signs nobody in`, FOREIGN_FIELDS],
   },
 ];

@@ -1,19 +1,15 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { BUILT_IN_ROLES, TENANT_PERMISSIONS } from '../../src/core/authorization/permissions.js';
-import { type GuardedRoute, RouteAccess } from '../../src/core/authorization/route-access.js';
+import type { GuardedRoute } from '../../src/core/authorization/route-access.js';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
-import { issueToken } from '../setup/api-tokens.js';
 import { atOnce } from '../setup/at-once.js';
 import type { Answer, Client } from '../setup/client.js';
 import { EXAMPLE_BODIES } from '../setup/example-bodies.js';
 import { ofTurn, tried } from '../setup/isolation-cases.js';
 import { type Ids, callRoute, expectSame, keyOf, nameOfNothing, parametersOf } from '../setup/route-calls.js';
-import { rowsOfTenant } from '../setup/rows-of-tenant.js';
-import { usageOf } from '../setup/usage-events.js';
+import { type StringField, queryIdParameters, requestIdFields, stringFields } from './request-fields.js';
+import { MODEL_TYPES, addTwoTenants } from './two-tenants.js';
 
 /** Where a body names members, groups, knowledge bases, agents, models or chats; with what stands in the place of the example's. */
 const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<string, unknown>]> = [
@@ -47,39 +43,8 @@ const GRANTEES: Array<[key: string, field: string, body: (id: string) => Record<
   ]),
 ];
 
-const MODEL_TYPES = ['asr', 'chat', 'embedding', 'image2text', 'rerank', 'tts'];
 for (const type of MODEL_TYPES)
   GRANTEES.push(['PUT /tenants/:tenant/models/defaults', type, id => ({ [type]: [id] })]);
-
-/** What a path may name. */
-const PATH_KINDS = [
-  'tenant',
-  'tenant name',
-  'kb',
-  'kb slug',
-  'document',
-  'user',
-  'role',
-  'group',
-  'grant',
-  'invitation',
-  'variable',
-  'job',
-  'session',
-  'token',
-  'webhook',
-  'delivery',
-  'alert',
-  'model',
-  'agent',
-  'chat',
-  'message',
-  'evaluation',
-  'entity',
-];
-
-/** Parameters of paths that name nothing of a tenant. */
-const NOT_TENANTS = { template: 'the platform’s own' };
 
 /** Whose the chats of both tenants are. */
 const WHO_CHATS = 'platform admin';
@@ -145,35 +110,18 @@ let queryIds: Array<[key: string, name: string]>;
 let a: Ids;
 let b: Ids;
 let secrets: string[];
-/** Fields that take a string: of bodies by their dotted path (`[]` where it is a list), of queries with a `?`. */
 let strings: StringField[];
 let credentials: Map<string, Client>;
 let before: string;
+let checksum: () => Promise<string>;
 
 beforeAll(async () => {
   app = await startTestApplication();
-  [a, b] = [await createTenant('victim'), await createTenant('intruder')];
-  credentials = new Map();
-  for (const role of BUILT_IN_ROLES) {
-    await app.createMember('victim', role);
-    credentials.set(role, (await app.createMember('intruder', role)).client);
-  }
-  const owner = credentials.get('owner') as Client;
-  const scopes = TENANT_PERMISSIONS;
-  credentials.set(
-    'API token',
-    (await issueToken(app, owner, 'intruder', { scopes, rate_limit_per_minute: 1_000_000 })).client,
-  );
-  credentials.set('stranger', (await app.createUser()).client);
-  credentials.set('platform admin', app.admin);
-  routes = app.application.nest.get(RouteAccess, { strict: false }).list();
+  ({ routes, a, b, secrets, credentials, checksum } = await addTwoTenants(app));
   const { body: api } = await app.anonymous.get('//openapi.json');
   bodies = requestIdFields(api);
   queryIds = queryIdParameters(api);
   strings = stringFields(api);
-  // What these requests have used is written down by and by.
-  await usageOf(app).flush();
-  secrets = await idsOf(a['tenant'] as string);
   before = await checksum();
 });
 afterAll(() => app?.close());
@@ -183,124 +131,6 @@ afterEach(async () => {
 });
 
 describe('T1 foreign ids', () => {
-  describe('a path', () => {
-    it('names every parameter that these tests know', () => {
-      const parameters = new Set(routes.flatMap(route => parametersOf(route)));
-      expect([...parameters].filter(name => !(name in a))).toEqual([]);
-      const known = new Set([...PATH_KINDS.map(kind => kind.split(' ', 1)[0]), ...Object.keys(NOT_TENANTS)]);
-      expect([...parameters].filter(name => !known.has(name))).toEqual([]);
-    });
-
-    it.each([
-      // Of many routes: in two halves, each with its time limit.
-      ['tenant', 'reads'],
-      ['tenant', 'changes'],
-      ['tenant name', 'reads'],
-      ['tenant name', 'changes'],
-      ...PATH_KINDS.filter(kind => !kind.startsWith('tenant')).map(
-        kind => [kind, 'reads and changes'] as const,
-      ),
-    ] as const)('with the foreign %s is answered as if it named nothing, by %s', async (kind, what) => {
-      const parameter = kind.split(' ', 1)[0] as string;
-      const asked = routes.filter(
-        route =>
-          parametersOf(route).includes(parameter) &&
-          what.split(' and ').includes(route.method === 'GET' ? 'reads' : 'changes'),
-      );
-      const asking = [...credentials].filter(
-        ([who]) =>
-          // The platform admin may enter both tenants, but finds nothing of one in the other.
-          (parameter !== 'tenant' || who !== 'platform admin') &&
-          // A name only selects: of those to whom it is foreign, one of each kind of credential tries it.
-          (kind !== 'tenant name' || ['owner', 'viewer', 'API token', 'stranger'].includes(who)),
-      );
-      for (const [index, route] of asked.entries()) {
-        // To whom a tenant is foreign all tenants are, whoever it is: each route tells another one of them what there is not.
-        const [, one] = asking[index % asking.length] as [string, Client];
-        const noTenant =
-          parameter === 'tenant' ? await callRoute(one, route, { ...a, tenant: nameOfNothing(kind) }) : null;
-        await atOnce(ofTurn(asking, index), async ([who, client]) => {
-          // The platform admin made both tenants, and asked for that job.
-          if (parameter === 'job' && who === 'platform admin') return;
-          // What is not there yet is made under this name in one's own tenant.
-          if (parameter === 'variable' && route.method === 'PUT') return;
-          // Users belong to the installation, whose people may see all of them.
-          if (route.permission?.startsWith('platform:') && who === 'platform admin') return;
-          // Below a foreign tenant stands what really is there; below one's own only the one parameter is foreign.
-          const base = parameter === 'tenant' ? a : b;
-          // Of messages the path names no tenant.
-          const caller =
-            parameter === 'message' ? client.withHeaders({ 'x-tenant-id': b['tenant'] as string }) : client;
-          const foreign = await callRoute(caller, route, { ...base, [parameter]: a[kind] as string });
-          const unknown =
-            noTenant ?? (await callRoute(caller, route, { ...base, [parameter]: nameOfNothing(kind) }));
-          expectSame(foreign, unknown, `${who}: ${keyOf(route)}`);
-          expect([403, 404], `${who}: ${keyOf(route)}`).toContain(foreign.status);
-          const mayTry =
-            parameter === 'tenant' || who === 'owner' || who === 'platform admin' || who === 'stranger';
-          if (mayTry && !route.permission?.startsWith('platform:'))
-            expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
-          tried();
-        });
-      }
-    });
-
-    it('that mixes the parts of both tenants leads nowhere', async () => {
-      const owner = credentials.get('owner') as Client;
-      for (const route of routes.filter(candidate => parametersOf(candidate).includes('document'))) {
-        const mixed = await callRoute(owner, route, { ...a, tenant: b['tenant'] as string });
-        const unknown = await callRoute(owner, route, { ...b, kb: randomUUID(), document: randomUUID() });
-        expectSame(mixed, unknown, keyOf(route));
-        expect(mixed.status, keyOf(route)).toBe(404);
-        tried();
-      }
-    });
-  });
-
-  describe('a tenant named beside the path', () => {
-    it('in the header or the query is answered as if there were none of that name', async () => {
-      // Which role somebody has is asked after that, and what names the tenant before: one of the most may try both.
-      const asking: Array<[who: string, kinds: string[]]> = [
-        ['owner', ['tenant', 'tenant name']],
-        ['stranger', ['tenant name']],
-        ['API token', ['tenant']],
-      ];
-      const closed = routes.filter(({ permission }) => permission !== null);
-      await atOnce(closed.entries(), async ([turn, route]) => {
-        for (const [who, kinds] of ofTurn(asking, turn)) {
-          const client = credentials.get(who) as Client;
-          for (const kind of kinds) {
-            const named = (value: string) => [
-              callRoute(client.withHeaders({ 'x-tenant-id': value }), route, b),
-              callRoute(client, route, b, { query: `?tenant=${value}` }),
-            ];
-            const foreign = await Promise.all(named(a[kind] as string));
-            const unknown = await Promise.all(named(nameOfNothing(kind)));
-            foreign.forEach((answer, index) => {
-              expectSame(answer, unknown[index] as Answer, `${who}: ${keyOf(route)}`);
-              expect(answer.status, `${who}: ${keyOf(route)}`).toBe(404);
-            });
-            tried(foreign.length);
-          }
-        }
-      });
-    });
-
-    it('in the body is answered as if there were none of that name', async () => {
-      const taking = routes.filter(candidate => candidate.permission !== null && isJson(keyOf(candidate)));
-      for (const [index, route] of taking.entries()) {
-        await atOnce(ofTurn(credentials, index), async ([who, client]) => {
-          if (who === 'platform admin') return;
-          const send = (value: string) => callRoute(client, route, b, { fields: { tenant_id: value } });
-          const foreign = await send(a['tenant'] as string);
-          expectSame(foreign, await send(randomUUID()), `${who}: ${keyOf(route)}`);
-          expect(foreign.status, `${who}: ${keyOf(route)}`).toBe(404);
-          tried();
-        });
-      }
-    });
-  });
-
   describe('an id in a body', () => {
     it('stands in no field that these tests do not know', () => {
       const fields = [...bodies].flatMap(([key, names]) => names.map(name => `${key} ${name}`));
@@ -479,34 +309,6 @@ describe('T1 foreign ids', () => {
     });
   });
 
-  describe('what one’s own tenant shows', () => {
-    it('has no id of another in it', async () => {
-      const reading = routes.filter(({ method, permission }) => method === 'GET' && permission !== null);
-      for (const [index, route] of reading.entries()) {
-        await atOnce(ofTurn(credentials, index), async ([who, client]) => {
-          if (who === 'platform admin' && parametersOf(route).length === 0) return;
-          const inTenant = parametersOf(route).includes('tenant')
-            ? client
-            : client.withHeaders({ 'x-tenant-id': b['tenant'] as string });
-          const answer = await callRoute(inTenant, route, b);
-          const text = JSON.stringify(answer.body);
-          expect(
-            secrets.filter(id => text.includes(id)),
-            `${who}: ${keyOf(route)}`,
-          ).toEqual([]);
-          // The job that the fixture knows is somebody else's.
-          if (
-            who === 'owner' &&
-            !route.permission?.startsWith('platform:') &&
-            !route.path.startsWith('/jobs/:job')
-          )
-            expect(answer.status, keyOf(route)).toBe(200);
-          tried();
-        });
-      }
-    });
-  });
-
   // These change what tenant B is, so they come last.
   describe('a name in a string', () => {
     it('stands in no field that these tests do not know', () => {
@@ -577,95 +379,6 @@ describe('T1 foreign ids', () => {
   });
 });
 
-async function createTenant(name: string): Promise<Ids> {
-  const tenant = await app.createTenant(name);
-  const slug = `plans-of-${name}`;
-  const { body: kb } = await app.admin.post(`/tenants/${name}/kbs`, {
-    name: slug,
-    config: { graph: 'names' },
-  });
-  const text = `# Launch\n\nThe launch code of the ${name} is four eight fifteen, as Ada Lovelace knows.`;
-  const { body: document } = await app.admin.post(`/tenants/${name}/kbs/${slug}/documents/text`, { text });
-  await app.settled(name, document.id, slug);
-  await app.addText(name, `The warranty of the ${name} lasts two years.`);
-  const member = await app.createMember(name, 'viewer');
-  const made = async (path: string, body: unknown) =>
-    (await expectStatus(201, app.admin.post(`/tenants/${name}${path}`, body))).body;
-  const role = await made('/roles', { name: `support-of-${name}`, permissions: ['tenant:read'] });
-  const group = await made('/groups', { name: `Group of ${name}` });
-  await app.admin.post(`/tenants/${name}/groups/${group.id}/members`, { user_id: member.id });
-  const grant = await made(`/kbs/${slug}/grants`, { group_id: group.id, role: 'editor' });
-  const invitation = await made('/invitations', { email: `guest-of-${name}@example.com`, role: 'viewer' });
-  const variable = `KEY_OF_${name.toUpperCase()}`;
-  await app.admin.put(`/tenants/${name}/variables/${variable}`, { value: 'a secret' });
-  await app.admin.post('/tenant-templates', { name: `template-of-${name}` });
-  const token = await made('/api-tokens', { name: `token of ${name}`, scopes: ['query:run'] });
-  const webhook = await made('/webhooks', {
-    url: 'https://hooks.invalid/x',
-    events: ['*'],
-    is_active: false,
-  });
-  const { body: delivery } = await app.admin.post(`/tenants/${name}/webhooks/${webhook.id}/test`);
-  const alert = await made('/alerts', {
-    name: `Alert of ${name}`,
-    metric: 'users',
-    threshold: 1_000,
-    threshold_type: 'absolute',
-    actions: ['webhook'],
-    is_active: false,
-  });
-  const models: Ids = {};
-  for (const model_type of MODEL_TYPES) {
-    const fields = { ...EXAMPLE_BODIES['POST /tenants/:tenant/models']?.(), model_type };
-    const model = await made('/models', fields);
-    models[`model ${model_type}`] = model.id;
-    if (model_type === 'chat') Object.assign(models, { model: model.id, 'model name': model.model_name });
-  }
-  const agent = await made(`/kbs/${slug}/agents`, { name: `Agent of ${name}` });
-  const question = { message: 'What is the launch code?', mode: 'keyword' };
-  const { body: chat } = await expectStatus(
-    200,
-    app.admin.post(`/tenants/${name}/kbs/${slug}/chat`, question),
-  );
-  const { body: entities } = await app.admin.get(`/tenants/${name}/kbs/${slug}/graph/entities`);
-  const sessions = await expectStatus(200, member.client.get('/auth/sessions'));
-  return {
-    tenant: tenant.id,
-    'tenant name': name,
-    kb: kb.id,
-    'kb slug': slug,
-    document: document.id,
-    user: member.id,
-    role: role.name,
-    group: group.id,
-    grant: grant.id,
-    invitation: invitation.id,
-    variable,
-    template: `template-of-${name}`,
-    session: sessions.body.items[0].id,
-    job: await settledJob(tenant.id),
-    token: token.id,
-    webhook: webhook.id,
-    delivery: delivery.id,
-    alert: alert.id,
-    ...models,
-    agent: agent.id,
-    chat: chat.session_id,
-    message: chat.message_id,
-    evaluation: await endedEvaluation(name, slug),
-    entity: entities.items[0].id,
-  };
-}
-
-/** It changes by itself until it has ended. */
-async function endedEvaluation(tenant: string, kb: string): Promise<string> {
-  const example = EXAMPLE_BODIES['POST /tenants/:tenant/kbs/:kb/evaluations']?.();
-  const made = await expectStatus(202, app.admin.post(`/tenants/${tenant}/kbs/${kb}/evaluations`, example));
-  const { id, job_id: job } = made.body;
-  await app.jobEnded(`/jobs/${job}`);
-  return id;
-}
-
 async function untilEnded(client: Client, job: string): Promise<void> {
   for (let waited = 0; waited < 20_000; waited += 50) {
     const { body } = await expectStatus(200, client.get(`/jobs/${job}`));
@@ -673,92 +386,6 @@ async function untilEnded(client: Client, job: string): Promise<void> {
     await sleep(50);
   }
   throw new Error(`The job ${job} has not ended in 20 s.`);
-}
-
-/** The e-mail of the invitation, once it has been sent: until then its row changes by itself. */
-async function settledJob(tenantId: string): Promise<string> {
-  for (let waited = 0; waited < 20_000; waited += 50) {
-    const ended = (await rowsOfTenant(app, tenantId))['jobs']?.find(row => row.includes(',succeeded,'));
-    if (ended) return ended.slice(1, 37);
-    await sleep(50);
-  }
-  throw new Error('The e-mail of the invitation has not been sent in 20 s.');
-}
-
-function isJson(key: string): boolean {
-  const example = EXAMPLE_BODIES[key];
-  return example !== undefined && !(example() instanceof FormData);
-}
-
-/** Dotted paths of the fields that take a UUID, by route (`METHOD /path` as the router writes it), of every body. */
-function requestIdFields(api: any): Map<string, string[]> {
-  const found = new Map<string, string[]>();
-  for (const [path, operations] of Object.entries<any>(api.paths)) {
-    for (const [method, operation] of Object.entries<any>(operations)) {
-      const content = Object.values<any>(operation.requestBody?.content ?? {})[0];
-      const key = `${method.toUpperCase()} ${path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1')}`;
-      if (content) found.set(key, [...new Set(idFields(api, content.schema))]);
-    }
-  }
-  return found;
-}
-
-/** Routes with the parameters of their queries that take a UUID. */
-function queryIdParameters(api: any): Array<[key: string, name: string]> {
-  return Object.entries<any>(api.paths).flatMap(([path, operations]) =>
-    Object.entries<any>(operations).flatMap(([method, { parameters = [] }]) =>
-      parameters
-        .filter((parameter: any) => parameter.in === 'query' && idFields(api, parameter.schema).length > 0)
-        .map(({ name }: any): [string, string] => [
-          `${method.toUpperCase()} ${path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1')}`,
-          name,
-        ]),
-    ),
-  );
-}
-
-interface StringField {
-  /** `METHOD /path`, as the router writes it. */
-  key: string;
-  path: string;
-  /** The last part of it. */
-  name: string;
-}
-
-/** Strings of no format of every body that is JSON, and of every query. */
-function stringFields(api: any): StringField[] {
-  return Object.entries<any>(api.paths).flatMap(([path, operations]) =>
-    Object.entries<any>(operations).flatMap(([method, { requestBody, parameters = [] }]) => {
-      const key = `${method.toUpperCase()} ${path.replace('/api/v1', '').replace(/\{(\w+)\}/g, ':$1')}`;
-      const ofBody = stringPaths(api, requestBody?.content?.['application/json']?.schema);
-      const ofQuery = parameters
-        .filter(({ in: place, schema }: any) => place === 'query' && stringPaths(api, schema).length > 0)
-        .map(({ name }: any) => `?${name}`);
-      return [...new Set([...ofBody, ...ofQuery])].map(found => ({
-        key,
-        path: found,
-        name: (found.split('.').at(-1) as string).replace(/[?[\]]/g, ''),
-      }));
-    }),
-  );
-}
-
-/** @param above references that led here: free JSON refers to itself */
-function stringPaths(api: any, schema: any, path = '', above: string[] = []): string[] {
-  if (typeof schema !== 'object' || schema === null || above.includes(schema.$ref)) return [];
-  if (schema.$ref) {
-    const name = schema.$ref.split('/').at(-1);
-    return stringPaths(api, api.components.schemas[name], path, [...above, schema.$ref]);
-  }
-  if (schema.type === 'string') return schema.format || schema.enum || schema.const ? [] : [path];
-  const alternatives = [...(schema.anyOf ?? []), ...(schema.allOf ?? []), ...(schema.oneOf ?? [])];
-  return [
-    ...Object.entries(schema.properties ?? {}).flatMap(([name, field]) =>
-      stringPaths(api, field, path ? `${path}.${name}` : name, above),
-    ),
-    ...stringPaths(api, schema.items, `${path}[]`, above),
-    ...alternatives.flatMap(alternative => stringPaths(api, alternative, path, above)),
-  ];
 }
 
 /** Where the example of a body names somebody who is not there. */
@@ -788,52 +415,4 @@ function withoutName({ status, body }: Answer, name: string): string {
   const moving =
     /"(request_id|latency_ms|session_id|message_id|id|job_id|email|name|slug|created_at|updated_at|instance)":("[^"]*"|[\d.]+|\{[^}]*\})/g;
   return JSON.stringify({ status, body }).replaceAll(name, 'a name').replaceAll(moving, '');
-}
-
-/** @param above references that led here: free JSON refers to itself */
-function idFields(api: any, schema: any, path = '', above: string[] = []): string[] {
-  if (typeof schema !== 'object' || schema === null || above.includes(schema.$ref)) return [];
-  if (schema.$ref) {
-    const name = schema.$ref.split('/').at(-1);
-    return idFields(api, api.components.schemas[name], path, [...above, schema.$ref]);
-  }
-  if (schema.format === 'uuid') return [path];
-  const alternatives = [
-    schema.items,
-    ...(schema.anyOf ?? []),
-    ...(schema.allOf ?? []),
-    ...(schema.oneOf ?? []),
-  ];
-  return [
-    ...Object.entries(schema.properties ?? {}).flatMap(([name, field]) =>
-      idFields(api, field, path ? `${path}.${name}` : name, above),
-    ),
-    ...alternatives.flatMap(alternative => idFields(api, alternative, path, above)),
-  ];
-}
-
-/** Of every row and every file of tenant A. */
-async function checksum(): Promise<string> {
-  const id = a['tenant'] as string;
-  const rows = await rowsOfTenant(app, id);
-  const folder = join(app.env.dataDir, 'files', id);
-  const names = existsSync(folder) ? readdirSync(folder, { recursive: true, withFileTypes: true }) : [];
-  const files = names
-    .filter(entry => entry.isFile())
-    .map(entry => join(entry.parentPath, entry.name))
-    .toSorted()
-    .map(path => [path, createHash('sha256').update(readFileSync(path)).digest('hex')]);
-  expect(files.length, 'files of tenant A').toBe(2);
-  return JSON.stringify([rows, files], null, 1);
-}
-
-/** Every id in a row of this tenant, its members' too. */
-async function idsOf(tenantId: string): Promise<string[]> {
-  const text = JSON.stringify(await rowsOfTenant(app, tenantId));
-  const found = new Set(text.match(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g));
-  // Whoever set both tenants up stands in both.
-  const { body: admin } = await app.admin.get('/auth/me');
-  found.delete(admin.id);
-  expect(found.size).toBeGreaterThan(10);
-  return [...found];
 }
