@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs';
-import path from 'node:path';
+import { join as joinPath } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
 import { begunUpload } from '../setup/begun-upload.js';
@@ -580,7 +580,7 @@ describe('the grants of a knowledge base', () => {
       `/tenants/acme/kbs/${kb.id}/documents`,
       'Sent before, whole after.',
     );
-    const incoming = path.join(app.env.dataDir, 'files', '.incoming');
+    const incoming = joinPath(app.env.dataDir, 'files', '.incoming');
     await expect.poll(() => (existsSync(incoming) ? readdirSync(incoming).length : 0)).toBe(1);
     await expectStatus(204, owner.client.delete(`/tenants/acme/kbs/${kb.id}/grants/${given.body.id}`));
     expectProblem(await upload.end(), 403, 'forbidden');
