@@ -196,17 +196,16 @@ export class RetrievalRepository {
     let result = await run(false, index);
     // The stored frequencies are of all documents: scores made with them would tell which words stand in the hidden ones.
     const hidden = result.kb?.partly_hidden ?? false;
-    let unfinished = alone && hidden;
     if (hidden && !alone) result = await run(true, null);
-    // An index that is not what it was taken for.
-    while (!hidden && index && result.kb?.index === null) {
-      index = index === 'settled' ? 'changing' : null;
-      if (alone) {
-        result.kb.index = index;
-        unfinished = true;
-        break;
+    let unfinished = hidden && alone;
+    if (!hidden) {
+      // An index that is not what it was taken for.
+      while (!unfinished && index && result.kb?.index === null) {
+        index = index === 'settled' ? 'changing' : null;
+        if (alone) result.kb.index = index;
+        else result = await run(false, index);
+        unfinished = alone;
       }
-      result = await run(false, index);
     }
     for (const passage of result.passages) {
       passage.graph = null;
