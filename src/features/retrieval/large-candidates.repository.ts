@@ -60,7 +60,7 @@ export function largeCandidates(state: IndexState, embedding: string, mode: stri
   SELECT number FROM (
     SELECT unnest(numbers) AS number, impact
     FROM (
-      SELECT numbers, impact, sum(size) OVER (ORDER BY impact DESC, term, block) - size AS before
+      SELECT numbers, impact, sum(size) OVER (ORDER BY impact DESC, term, block ROWS UNBOUNDED PRECEDING) - size AS before
       FROM (
         SELECT term, max(idf) AS idf FROM question
         WHERE document_frequency > 0 AND ${mode} <> 'vector' GROUP BY term
@@ -74,9 +74,11 @@ export function largeCandidates(state: IndexState, embedding: string, mode: stri
   GROUP BY number ORDER BY sum(impact) DESC, number LIMIT ${most('heaviest')}
 ), ${settled ? '' : NEWER}found AS MATERIALIZED (
   SELECT array_agg(number) AS numbers
-  FROM (
-    SELECT number FROM nearest UNION SELECT number FROM heaviest${settled ? '' : ' UNION SELECT number FROM newer'}
-  ) AS united
+  FROM (${
+    settled
+      ? `SELECT number FROM nearest UNION ALL SELECT number FROM heaviest`
+      : `SELECT number FROM nearest UNION SELECT number FROM heaviest UNION SELECT number FROM newer`
+  }) AS united
 ), large_candidates AS MATERIALIZED (
   SELECT numbers, settled,
          (${embedding}::halfvec IS NULL OR (SELECT count(*) FROM nearest) >= (1 - ${MOST_GONE}) * least(${nearest}, large.vector_count))
