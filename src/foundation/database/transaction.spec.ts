@@ -202,6 +202,6 @@ describe('afterCommit', () => {
   });
 
   it('refuses what is no open transaction', () => {
-    expect(() => afterCommit(dataSource.manager, () => undefined)).toThrow(/outside of a transaction/);
+    expect(() => afterCommit(dataSource.manager, () => undefined)).toThrow(/no transaction of runTransaction/);
   });
 });

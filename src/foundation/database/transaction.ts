@@ -12,11 +12,24 @@ import { script } from './statement-client.js';
 /** One open transaction. Handed down visibly, so that a reader sees what runs inside of it. */
 export type Tx = EntityManager;
 
+/** What an open transaction ends with. */
+interface Ending {
+  /** Goes in one message with COMMIT. */
+  statements: Array<() => string>;
+  /** COMMIT, where it left with the last statement. */
+  committed?: Promise<void>;
+  /** Called when it has committed. */
+  afterwards: Array<() => void>;
+}
+
 const open = new AsyncLocalStorage<true>();
-const afterCommitWork = new WeakMap<Tx, Array<() => void>>();
-const lastStatements = new WeakMap<Tx, Array<() => string>>();
-/** COMMITs that left with the last statement. */
-const commits = new WeakMap<Tx, Promise<void>>();
+const endings = new WeakMap<Tx, Ending>();
+
+function endingOf(tx: Tx): Ending {
+  const ending = endings.get(tx);
+  if (!ending) throw new Error('This is no transaction of runTransaction().');
+  return ending;
+}
 
 /** A statement that every connection parses once, and plans anew only where that pays. Its name belongs to its text. */
 export interface PreparedStatement {
@@ -54,9 +67,9 @@ export async function queryLast<Row>(
   const answer = connection.query({ ...statement, values });
   // Without pipelining it would only wait in a queue.
   if (connection.pipeline) {
-    const committed = commit(connection, tx);
-    committed.catch(() => undefined);
-    commits.set(tx, committed);
+    const ending = endingOf(tx);
+    ending.committed = commit(connection, ending);
+    ending.committed.catch(() => undefined);
   }
   return (await answer).rows as Row[];
 }
@@ -66,16 +79,12 @@ export async function queryLast<Row>(
  * this process stands between the two. Its values are quoted by whoever writes it.
  */
 export function withCommit(tx: Tx, statement: () => string): void {
-  const queue = lastStatements.get(tx);
-  if (!queue) throw new Error('withCommit() was called outside of a transaction.');
-  queue.push(statement);
+  endingOf(tx).statements.push(statement);
 }
 
 /** Calls `work` once the transaction has committed; never when it is rolled back. `work` must not throw. */
 export function afterCommit(tx: Tx, work: () => void): void {
-  const queue = afterCommitWork.get(tx);
-  if (!queue) throw new Error('afterCommit() was called outside of a transaction.');
-  queue.push(work);
+  endingOf(tx).afterwards.push(work);
 }
 
 /** The connection was lost between two statements of a transaction: TypeORM gives it up, and knows of no reason. */
@@ -103,8 +112,7 @@ export async function runTransaction<T>(
   if (open.getStore())
     throw new Error('A transaction is already open here: hand its `tx` on instead of opening another.');
   const runner = dataSource.createQueryRunner();
-  const afterwards: Array<() => void> = [];
-  const last: Array<() => string> = [];
+  const ending: Ending = { statements: [], afterwards: [] };
   try {
     const connection = (await runner.connect()) as ClientBase;
     // Not awaited: what `work` asks first may go out right behind it. Were it to fail, that would find no privileges.
@@ -113,13 +121,12 @@ export async function runTransaction<T>(
     // BEGIN went past TypeORM, which must know of it: else save() opens a transaction of its own.
     (runner as { isTransactionActive: boolean }).isTransactionActive = true;
     const tx = runner.manager;
-    afterCommitWork.set(tx, afterwards);
-    lastStatements.set(tx, last);
+    endings.set(tx, ending);
     const result = await open.run(true, () => work(tx));
     await entered;
-    await (commits.get(tx) ?? commit(connection, tx));
+    await (ending.committed ?? commit(connection, ending));
     await runner.release();
-    for (const call of afterwards) call();
+    for (const call of ending.afterwards) call();
     return result;
   } catch (error) {
     await rollBack(runner);
@@ -133,8 +140,8 @@ const wasReleased = (error: unknown): error is Error =>
   error instanceof QueryRunnerProviderAlreadyReleasedError;
 
 /** After an error that `work` has swallowed, PostgreSQL answers COMMIT with a rollback, and no error. */
-async function commit(connection: ClientBase, tx: Tx): Promise<void> {
-  const last = (lastStatements.get(tx) ?? []).map(statement => statement());
+async function commit(connection: ClientBase, { statements }: Ending): Promise<void> {
+  const last = statements.map(statement => statement());
   const answer: unknown = await script(connection, [...last, 'COMMIT'].join('; '));
   // Of several statements in one message there are several results.
   const { command } = [answer].flat().at(-1) as QueryResult;
