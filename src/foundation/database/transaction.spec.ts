@@ -202,6 +202,8 @@ describe('afterCommit', () => {
   });
 
   it('refuses what is no open transaction', () => {
-    expect(() => afterCommit(dataSource.manager, () => undefined)).toThrow(/no transaction of runTransaction/);
+    expect(() => afterCommit(dataSource.manager, () => undefined)).toThrow(
+      /no transaction of runTransaction/,
+    );
   });
 });
