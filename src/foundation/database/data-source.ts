@@ -16,6 +16,7 @@ const STATEMENT_TIMEOUT_MS = 60_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** A new connection plans each statement of its own several times, which for a search costs more than ten searches. */
 const IDLE_MS = 300_000;
+const KEEP_ALIVE_MS = 30_000;
 /** What runs for a process that has died ends, instead of holding its locks until it is done. */
 const CLIENT_CHECK_MS = 10_000;
 
@@ -101,6 +102,9 @@ function serverAccess(
           pipeline: true,
           stream: () => new GatheringSocket(),
           idleTimeoutMillis: IDLE_MS,
+          // Whatever lies between forgets a connection on which nothing is said.
+          keepAlive: true,
+          keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
           statement_timeout: STATEMENT_TIMEOUT_MS,
           idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
           // Policies make statements look dearer than they are: compiling them takes longer than running them.
