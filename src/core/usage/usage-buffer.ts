@@ -85,7 +85,7 @@ export class UsageBuffer {
     if (this.timer) clearTimeout(this.timer);
     this.timer = null;
     let waiting = this.rows.length;
-    // What comes meanwhile has its own second, unless it fills a batch: one write would follow the other else.
+    // What comes meanwhile has its own second, unless it fills a batch: otherwise one write would follow the other.
     while (waiting > 0 || this.rows.length >= this.batchSize) {
       const batch = this.rows.slice(0, this.batchSize);
       if (!(await this.write(batch))) return;
