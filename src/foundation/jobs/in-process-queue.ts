@@ -1,5 +1,6 @@
 import { Logger } from '@nestjs/common';
 import PQueue from 'p-queue';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobHandler, JobOptions, JobQueue, QueueCounts } from './job-queue.js';
 import { RunningJobs } from './running-jobs.js';
@@ -12,6 +13,11 @@ export class InProcessQueue<Data> implements JobQueue<Data> {
   private readonly running = new RunningJobs();
   private readonly closing = new AbortController();
   private handler: JobHandler<Data> | null = null;
+
+  constructor() {
+    // Each job that waits for its time listens.
+    setMaxListeners(0, this.closing.signal);
+  }
 
   async add(id: string, data: Data, { delay = 0, priority = 1 }: JobOptions = {}): Promise<void> {
     if (this.known.has(id) || this.closing.signal.aborted) return;
