@@ -163,8 +163,9 @@ describe('a chat', () => {
     const { session_id } = await say('How long is the warranty on frames?');
     model.next({ for: 'chat', text: 'Ten years. [1]', deltas: ['Ten', ' years.', ' [1]'], every: 300 });
     model.next({ for: 'chat', text: 'Ten years. [1]', deltas: ['Ten', ' years.', ' [1]'], every: 300 });
+    const asked = model.requests.chat;
     const slow = say('Is that so?', { session_id });
-    await sleep(200);
+    await expect.poll(() => model.requests.chat).toBeGreaterThan(asked);
     const answer = await member.client.post(chat, { message: 'Hello?', session_id });
     expectProblem(answer, 409, 'session_busy');
     expect(answer.headers.get('retry-after')).toBe('1');

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { RouteAccess } from '../../src/core/authorization/route-access.js';
 import { ADMIN, type TestApplication, expectStatus, startTestApplication } from '../setup/application.js';
+import type { Answer } from '../setup/client.js';
 import { type ModelServer, startModelServer } from '../setup/model-server.js';
 import { expectProblem } from '../setup/problem.js';
 
@@ -323,8 +323,9 @@ describe('a shutdown', () => {
       model.latency = 0;
 
       const restarted = other.restart();
-      await sleep(50);
-      const refused = await late.get('/version').catch((error: Error) => error);
+      let refused: Answer | Error;
+      do refused = await late.get('/version').catch((error: Error) => error);
+      while (!(refused instanceof Error) && refused.status === 200);
       if (!(refused instanceof Error)) expectProblem(refused, 503, 'draining');
       expect(await slow).toMatchObject({ status: 200, body: { answered: true } });
       await restarted;

@@ -513,17 +513,21 @@ describe('an evaluation that is under way', () => {
 
   it('leaves room for few others', async () => {
     model.latency = 200;
-    const ids = [];
-    const jobs = [];
+    const ids: string[] = [];
+    const jobs: string[] = [];
     for (let n = 0; n < 5; n++) {
       const { id, job_id: job } = await start({ questions: many(200) });
       ids.push(id);
       jobs.push(job);
     }
-    await sleep(300);
-    const bodies = await Promise.all(jobs.map(async job => (await owner.client.get(`/jobs/${job}`)).body));
+    const running = async () => {
+      const bodies = await Promise.all(jobs.map(async job => (await owner.client.get(`/jobs/${job}`)).body));
+      return bodies.filter(({ status }) => status === 'running').length;
+    };
+    await expect.poll(running).toBe(1);
     // What waits for other people's servers beside them finds a place.
-    expect(bodies.filter(({ status }) => status === 'running')).toHaveLength(1);
+    await sleep(300);
+    expect(await running()).toBe(1);
     expectProblem(await owner.client.post(PATH, { questions: many(1) }), 409, 'too_many_evaluations');
     for (const id of ids) await expectStatus(200, owner.client.post(`${PATH}/${id}/cancel`));
   });

@@ -254,6 +254,7 @@ describe('a tenant', () => {
       await expectStatus(200, owner.get(path));
       expect(statuses(await Promise.all(slow))).toEqual({ 200: 2 });
       // Whoever goes away gives their place back.
+      const asked = model.requests.chat;
       const leaving = [new AbortController(), new AbortController()];
       const left = leaving.map(({ signal }) =>
         fetch(`${owner.url}/api/v1${path}/kbs/docs/query`, {
@@ -263,7 +264,7 @@ describe('a tenant', () => {
           body: JSON.stringify({ query: 'Where do the keys hang?' }),
         }).catch(() => null),
       );
-      await sleep(300);
+      await expect.poll(() => model.requests.chat).toBe(asked + 2);
       expectProblem(await ask(), 429, 'concurrency_limited');
       for (const controller of leaving) controller.abort();
       await Promise.all(left);
@@ -429,18 +430,15 @@ describe.skipIf(!SERVER)('two processes on one Redis', () => {
     const spread = (fresh: Client[], count: number) =>
       times(count, index => (fresh[index % 2] as Client).get('/auth/me'));
 
-    /** How many of `count` requests get through, and how long the slowest takes. Milliseconds. */
-    async function ask(fresh: Client[], count: number): Promise<{ passed: number; slowest: number }> {
-      let slowest = 0;
+    /** How many of `count` requests get through, one after another. */
+    async function ask(fresh: Client[], count: number): Promise<number> {
       let passed = 0;
       for (let index = 0; index < count; index++) {
-        const started = performance.now();
         const { status } = await (fresh[index % 2] as Client).get('/auth/me');
-        slowest = Math.max(slowest, performance.now() - started);
         expect([200, 429]).toContain(status);
         if (status === 200) passed++;
       }
-      return { passed, slowest };
+      return passed;
     }
 
     /** Both processes count in the same place again. */
@@ -472,11 +470,11 @@ describe.skipIf(!SERVER)('two processes on one Redis', () => {
       await ask(fresh, 4);
       breakable.freeze();
       // The first ones find out.
-      const first = await ask(fresh, 2);
-      expect(first.slowest).toBeLessThan(2_000);
-      const then = await ask(fresh, 100);
-      expect(then.passed).toBe(100);
-      expect(then.slowest).toBeLessThan(250);
+      await ask(fresh, 2);
+      const started = performance.now();
+      expect(await ask(fresh, 100)).toBe(100);
+      // A hundred waits would take longer.
+      expect(performance.now() - started).toBeLessThan(10_000);
       breakable.thaw();
       await expectShared();
     });

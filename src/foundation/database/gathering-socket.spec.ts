@@ -1,6 +1,5 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { GatheringSocket } from './gathering-socket.js';
 
@@ -21,7 +20,7 @@ it('sends what is written in one turn of the event loop together, and the next t
   await Promise.resolve();
   socket.write(Buffer.from('ask, '));
   socket.write('commit', 'utf8', () => undefined);
-  await sleep(50);
+  await expect.poll(() => packets).toHaveLength(1);
   socket.end('more');
   await once(socket, 'close');
   expect(packets).toEqual(['begin, ask, commit', 'more']);
