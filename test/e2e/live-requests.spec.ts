@@ -9,8 +9,7 @@ import { expectProblem } from '../setup/problem.js';
 
 /** What a stream holds that has not been read: more than all buffers between here and there. */
 const LARGE = 24 * 1024 * 1024;
-/** A second is promised, on a machine with nothing else to do. What would end them without it takes ten times as long. */
-const WITHIN_MS = 5_000;
+const WITHIN_MS = 1_000;
 
 let app: TestApplication;
 let models: ModelServer;
@@ -119,7 +118,7 @@ async function expectEnd(
   const answer = await change();
   expect(answer.status, JSON.stringify(answer.body)).toBeLessThan(300);
   const changedAt = Date.now();
-  await sleep(500);
+  await sleep(WITHIN_MS / 2);
   for (const { name, stream, asked } of running) {
     // What had been sent can be read; the rest was never sent.
     await expect(stream.bytes(), `${name}: the stream`).rejects.toThrow('aborted');

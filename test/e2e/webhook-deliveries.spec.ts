@@ -233,7 +233,7 @@ describe('a receiver that does not take a message', () => {
     await makeGroup();
     const delivery = await hook.delivery({ attempts: 1, error_code: 'timeout', status_code: null });
     expect(delivery.duration_ms).toBeGreaterThan(9_000);
-    expect(delivery.duration_ms).toBeLessThan(20_000);
+    expect(delivery.duration_ms).toBeLessThan(12_000);
     await hook.remove();
   });
 

@@ -134,7 +134,7 @@ describe('hostile text', () => {
   ])('of %s takes no long time', (_, text) => {
     const started = performance.now();
     const { entities } = extractNames(text);
-    expect(performance.now() - started).toBeLessThan(10_000);
+    expect(performance.now() - started).toBeLessThan(2_000);
     expect(entities.length).toBeLessThanOrEqual(MOST_ENTITIES);
     for (const { key, name } of entities) expect(key.isWellFormed() && name.isWellFormed()).toBe(true);
   });

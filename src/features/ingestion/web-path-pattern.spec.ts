@@ -29,7 +29,6 @@ describe('a pattern of paths', () => {
     for (const pattern of [`*${'a'.repeat(198)}b`, `*b${'a'.repeat(198)}*`]) {
       for (let count = 0; count < 200; count++) expect(matchesPath(pattern, path)).toBe(false);
     }
-    // A pattern that backtracks takes years.
-    expect(Date.now() - started).toBeLessThan(5_000);
+    expect(Date.now() - started).toBeLessThan(100);
   });
 });

@@ -20,5 +20,5 @@ it('reads lines of blanks in linear time', () => {
   const lines = `a|b\n${' '.repeat(990)}a|-\n`.repeat(3_000);
   const started = performance.now();
   expect(scanned(lines)).toEqual([]);
-  expect(performance.now() - started).toBeLessThan(3_000);
+  expect(performance.now() - started).toBeLessThan(1_000);
 });

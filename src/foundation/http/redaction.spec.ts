@@ -53,7 +53,7 @@ describe('a line of the log', () => {
     for (const piece of ['a', '"', '\\', 'eyJ', '://a:', 'Bearer ', '"token":"\\\\', '?key=']) {
       redact(piece.repeat(200_000 / piece.length));
     }
-    expect(performance.now() - started).toBeLessThan(10_000);
+    expect(performance.now() - started).toBeLessThan(2_000);
   });
 });
 
