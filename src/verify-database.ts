@@ -9,6 +9,7 @@ const CHECKS = [
   'row_security',
   'forced',
   'policy',
+  'written_by_tenants',
   'granted_access',
   'token_kbs',
   'own_chats',

@@ -139,6 +139,21 @@ describe('T5 the catalogue', () => {
         /materialized view public\.notes may be used by/,
       ],
       [
+        'the platform reads what tenants write',
+        `GRANT SELECT ON chunks TO ${PLATFORM_ROLE}; CREATE POLICY open ON chunks FOR SELECT TO ${PLATFORM_ROLE} USING (true)`,
+        /chunks shows .*text.* to enclave_platform or the role that connects/,
+      ],
+      [
+        '… a column more of it than it needs',
+        `GRANT SELECT (title) ON documents TO ${PLATFORM_ROLE}`,
+        /documents shows title to enclave_platform/,
+      ],
+      [
+        '… or whoever connects does',
+        `GRANT SELECT (sealed) ON tenant_variables TO ${DEFAULT_LOGIN_ROLE}`,
+        /tenant_variables shows sealed to/,
+      ],
+      [
         'the tenant of a new table stands in another column',
         `CREATE TABLE notes (owner_tenant uuid); ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
          CREATE POLICY open ON notes ${policy('true')}; GRANT SELECT ON notes TO ${TENANT_ROLE}`,
@@ -252,6 +267,15 @@ describe('T5 the catalogue', () => {
       );
     });
 
+    it.skipIf(SERVER)('is refused while the role of tenants has the platform’s privileges', async () => {
+      await changed(
+        `GRANT ${PLATFORM_ROLE} TO ${TENANT_ROLE}`,
+        () =>
+          expect(start()).rejects.toThrow('The policy platform_access of the table members does not compare'),
+        [`REVOKE ${PLATFORM_ROLE} FROM ${TENANT_ROLE}`],
+      );
+    });
+
     it.skipIf(SERVER)('is refused while the role of tenants has BYPASSRLS', async () => {
       await changed(
         `ALTER ROLE ${TENANT_ROLE} BYPASSRLS`,
@@ -296,7 +320,9 @@ async function catalogueOf(): Promise<string[]> {
                    BEGIN IF kind IS NOT NULL THEN EXECUTE ''DROP '' || kind || '' notes''; END IF; END $$') AS statement
     UNION ALL SELECT 'DROP SCHEMA IF EXISTS elsewhere CASCADE; DROP FUNCTION IF EXISTS titles()'
     UNION ALL SELECT 'REVOKE SELECT (id) ON auth_sessions FROM ${TENANT_ROLE}'
-    UNION ALL SELECT 'DROP POLICY IF EXISTS open ON kb_terms; DROP POLICY IF EXISTS open ON users'
+    UNION ALL SELECT 'REVOKE SELECT ON chunks FROM ${PLATFORM_ROLE}; REVOKE SELECT (title) ON documents FROM ${PLATFORM_ROLE}'
+    UNION ALL SELECT 'REVOKE SELECT (sealed) ON tenant_variables FROM ${DEFAULT_LOGIN_ROLE}'
+    UNION ALL SELECT format('DROP POLICY IF EXISTS open ON %s', name) FROM unnest('{kb_terms,users,chunks}'::text[]) AS name
     UNION ALL SELECT format('ALTER TABLE %s OWNER TO %I; ALTER TABLE %1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
                             c.oid::regclass, pg_get_userbyid(c.relowner))
     FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relforcerowsecurity

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { DataSource } from 'typeorm';
 import type { IsolationFinding } from './isolation-finding.js';
 import { REGISTER_OF_MIGRATIONS, reachableFindings } from './reachable-objects.js';
-import { TENANT_ROLE } from './roles.js';
+import { PLATFORM_ROLE, TENANT_ROLE } from './roles.js';
 import { runTransaction } from './transaction.js';
 
 /** The database would let one tenant see another's rows, or cannot show that it would not. */
@@ -33,7 +33,9 @@ interface TableRow {
   owned: boolean;
   /** Whether the tenant role may read any of it. */
   readable: boolean;
-  /** Those that hold for the tenant role. */
+  /** Columns that a role may read which no tenant narrows: the platform's, or the login role itself. */
+  readElsewhere: string[];
+  /** Those that hold for the tenant role, also through another one whose privileges it has. */
   policies: PolicyRow[];
 }
 
@@ -78,6 +80,28 @@ const OF_LARGE_KB = /^large_(indexes|postings|vectors_\w+)$/;
 
 /** Tables that keep what is in a knowledge base: an API token that is for others must not reach it. */
 const IN_KNOWLEDGE_BASES = [...NARROWED, 'kb_grants', 'document_readers'];
+
+/** What tenants write, and what is made from it: nothing for a role that sees all of them, but for what is named here. */
+const WRITTEN_BY_TENANTS = [
+  ...NARROWED,
+  ...NARROWED_WITHIN,
+  ...Object.keys(OWN_CHATS),
+  'document_readers',
+  'tenant_variables',
+  'large_postings',
+];
+const columns = (...lines: string[]) => lines.join(' ').split(' ');
+const READ_BY_PLATFORM: Record<string, readonly string[]> = {
+  documents: columns(
+    'id tenant_id kb_id job_id status stage attempts interruptions priority',
+    'run_after picked_at lease_owner lease_expires_at created_at updated_at',
+  ),
+  knowledge_bases: columns(
+    'id tenant_id slug visibility content_version chunk_count last_chunk_number',
+    'ingestion_paused large_generation reindexing_to',
+  ),
+  answer_cache: columns('tenant_id key kb_ids content_versions expires_at used_at'),
+};
 
 /**
  * Reads from the catalogue whether row-level security stands as the code relies on it: for the roles that this process
@@ -130,6 +154,10 @@ async function tableFindings(dataSource: DataSource): Promise<IsolationFinding[]
     `SELECT c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
             pg_has_role(session_user, c.relowner, 'MEMBER') AS owned,
             has_any_column_privilege($2::name, c.oid, 'SELECT') AS readable,
+            ARRAY(SELECT DISTINCT a.attname::text FROM pg_attribute a, pg_roles r
+                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                    AND r.rolname IN ($3, session_user) AND NOT pg_has_role(r.oid, $2::name, 'USAGE')
+                    AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')) AS "readElsewhere",
             CASE WHEN c.relname = 'tenants' THEN 'id'
                  WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id'
                               AND NOT a.attisdropped) THEN 'tenant_id' END AS "tenantColumn",
@@ -138,12 +166,13 @@ async function tableFindings(dataSource: DataSource): Promise<IsolationFinding[]
                         'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid)))
                       FROM pg_policy p
                       WHERE p.polrelid = c.oid
-                        AND (p.polroles = '{0}' OR (SELECT oid FROM pg_roles WHERE rolname = $2) = ANY (p.polroles))),
+                        AND (p.polroles = '{0}' OR EXISTS (SELECT FROM unnest(p.polroles) AS role
+                                                           WHERE pg_has_role($2::name, role, 'USAGE')))),
                      '[]') AS policies
      FROM pg_class c
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> $1
      ORDER BY c.relname`,
-    [REGISTER_OF_MIGRATIONS, TENANT_ROLE],
+    [REGISTER_OF_MIGRATIONS, TENANT_ROLE, PLATFORM_ROLE],
   );
   const readable = tables.filter(table => table.readable).map(({ name }) => name);
   return [...tables.flatMap(findingsOn), ...(await probes(dataSource, readable))];
@@ -176,6 +205,9 @@ function findingsOn(table: TableRow): IsolationFinding[] {
         ]
       : []),
     ...(table.tenantColumn ? policyFindings(table, table.tenantColumn) : []),
+    ...(WRITTEN_BY_TENANTS.includes(name) || name.startsWith('large_vectors_')
+      ? [closedToWhoeverSeesAll(table)]
+      : []),
     ...(isAmong([...NARROWED, ...NARROWED_WITHIN], table)
       ? [
           finding(
@@ -217,6 +249,19 @@ function findingsOn(table: TableRow): IsolationFinding[] {
         ]
       : []),
   ];
+}
+
+function closedToWhoeverSeesAll({ name: subject, readElsewhere }: TableRow): IsolationFinding {
+  const open = readElsewhere.filter(column => !READ_BY_PLATFORM[subject]?.includes(column));
+  const ok = open.length === 0;
+  const what = ok ? 'nothing that tenants write' : open.join(', ');
+  const whom = `${PLATFORM_ROLE} or the role that connects, which are kept to no tenant`;
+  return {
+    check: 'written_by_tenants',
+    subject,
+    ok,
+    detail: `The table ${subject} shows ${what} to ${whom}.`,
+  };
 }
 
 const isAmong = (names: readonly string[], { name }: TableRow) =>
