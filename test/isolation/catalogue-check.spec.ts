@@ -114,6 +114,16 @@ describe('T5 the catalogue', () => {
         /agents has no restrictive policy/,
       ],
       [
+        'new chunks are not flagged as restricted',
+        'DROP TRIGGER chunks_restriction ON chunks',
+        /chunks lacks triggers that keep what is restricted flagged.*: chunks_restriction/,
+      ],
+      [
+        '… nor what a document said when it was opened',
+        'ALTER TABLE documents DISABLE TRIGGER documents_restriction_of_mentions',
+        /documents lacks triggers .*: documents_restriction_of_mentions/,
+      ],
+      [
         'a view shows a table past its policies',
         `CREATE VIEW notes AS SELECT tenant_id, title FROM documents; GRANT SELECT ON notes TO ${TENANT_ROLE}`,
         /view public\.notes may be used by .*REVOKE ALL ON public\.notes FROM PUBLIC, .*enclave_tenant/,
@@ -320,6 +330,9 @@ async function catalogueOf(): Promise<string[]> {
                    BEGIN IF kind IS NOT NULL THEN EXECUTE ''DROP '' || kind || '' notes''; END IF; END $$') AS statement
     UNION ALL SELECT 'DROP SCHEMA IF EXISTS elsewhere CASCADE; DROP FUNCTION IF EXISTS titles()'
     UNION ALL SELECT 'REVOKE SELECT (id) ON auth_sessions FROM ${TENANT_ROLE}'
+    UNION ALL SELECT format('DROP TRIGGER IF EXISTS %I ON %s; %s; ALTER TABLE %2$s ENABLE TRIGGER %1$I',
+                            tgname, tgrelid::regclass, pg_get_triggerdef(oid))
+    FROM pg_trigger WHERE tgname IN ('chunks_restriction', 'documents_restriction_of_mentions')
     UNION ALL SELECT 'REVOKE SELECT ON chunks FROM ${PLATFORM_ROLE}; REVOKE SELECT (title) ON documents FROM ${PLATFORM_ROLE}'
     UNION ALL SELECT 'REVOKE SELECT (sealed) ON tenant_variables FROM ${DEFAULT_LOGIN_ROLE}'
     UNION ALL SELECT format('DROP POLICY IF EXISTS open ON %s', name) FROM unnest('{kb_terms,users,chunks}'::text[]) AS name

@@ -3,6 +3,7 @@ import type { Fault } from './fault.js';
 
 const CHECK = 'test/isolation/catalogue-check.spec.ts#the check at the start';
 const ACCESS = 'test/isolation/catalogue-access.spec.ts';
+const MADE_UP = 'test/isolation/made-up-rows.spec.ts';
 const TABLES = `${ACCESS}#every table with a tenant`;
 const SURFACES = 'test/isolation/surfaces.spec.ts';
 const DOCUMENTS = 'test/e2e/document-access.spec.ts#the database itself';
@@ -143,6 +144,21 @@ export const DATABASE_FAULTS: readonly Fault[] = [
     sql: `GRANT SELECT ON chunks TO ${PLATFORM_ROLE};
       CREATE POLICY platform_access ON chunks FOR SELECT TO ${PLATFORM_ROLE} USING (true)`,
     specs: [`${ACCESS}#the role of the platform`],
+  },
+  {
+    name: 'policy-that-holds-for-all',
+    breaks: 'A policy names who may see a chunk, as it should, and then lets everybody.',
+    sql: `DO $$ BEGIN EXECUTE (
+        SELECT format('ALTER POLICY granted_access ON chunks USING ((%s) OR kb_id IS NOT NULL)', pg_get_expr(polqual, polrelid))
+        FROM pg_policy WHERE polname = 'granted_access' AND polrelid = 'chunks'::regclass); END $$`,
+    specs: [MADE_UP],
+  },
+  {
+    name: 'chunks-not-flagged',
+    breaks:
+      'The chunks of a restricted document do not know that they are, and their policy shows them to all.',
+    sql: 'DROP TRIGGER chunks_restriction ON chunks; DROP TRIGGER chunk_vectors_restriction ON chunk_vectors',
+    specs: [DOCUMENTS, SURFACES, CHECK],
   },
   {
     name: 'audit-is-rewritten',

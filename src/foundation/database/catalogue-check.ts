@@ -33,6 +33,8 @@ interface TableRow {
   owned: boolean;
   /** Whether the tenant role may read any of it. */
   readable: boolean;
+  /** Those that are switched on. */
+  triggers: string[];
   /** Columns that a role may read which no tenant narrows: the platform's, or the login role itself. */
   readElsewhere: string[];
   /** Those that hold for the tenant role, also through another one whose privileges it has. */
@@ -80,6 +82,15 @@ const OF_LARGE_KB = /^large_(indexes|postings|vectors_\w+)$/;
 
 /** Tables that keep what is in a knowledge base: an API token that is for others must not reach it. */
 const IN_KNOWLEDGE_BASES = [...NARROWED, 'kb_grants', 'document_readers'];
+
+/** What keeps the flags true that policies go by: a chunk's and a mention's that its document is restricted. */
+const FLAGGED_BY: Record<string, readonly string[]> = {
+  documents: ['documents_restriction', 'documents_restriction_of_mentions'],
+  chunks: ['chunks_restriction'],
+  chunk_vectors: ['chunk_vectors_restriction'],
+  graph_entity_mentions: ['graph_entity_mentions_removed'],
+  graph_relation_mentions: ['graph_relation_mentions_removed'],
+};
 
 /** What tenants write, and what is made from it: nothing for a role that sees all of them, but for what is named here. */
 const WRITTEN_BY_TENANTS = [
@@ -154,6 +165,8 @@ async function tableFindings(dataSource: DataSource): Promise<IsolationFinding[]
     `SELECT c.relname AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
             pg_has_role(session_user, c.relowner, 'MEMBER') AS owned,
             has_any_column_privilege($2::name, c.oid, 'SELECT') AS readable,
+            ARRAY(SELECT t.tgname::text FROM pg_trigger t
+                  WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')) AS triggers,
             ARRAY(SELECT DISTINCT a.attname::text FROM pg_attribute a, pg_roles r
                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                     AND r.rolname IN ($3, session_user) AND NOT pg_has_role(r.oid, $2::name, 'USAGE')
@@ -218,6 +231,7 @@ function findingsOn(table: TableRow): IsolationFinding[] {
           ),
         ]
       : []),
+    ...(name in FLAGGED_BY ? [flagged(table)] : []),
     ...(isAmong(IN_KNOWLEDGE_BASES, table)
       ? [
           finding(
@@ -249,6 +263,15 @@ function findingsOn(table: TableRow): IsolationFinding[] {
         ]
       : []),
   ];
+}
+
+function flagged({ name: subject, triggers }: TableRow): IsolationFinding {
+  const missing = (FLAGGED_BY[subject] ?? []).filter(trigger => !triggers.includes(trigger));
+  const ok = missing.length === 0;
+  const detail = ok
+    ? `The table ${subject} has the triggers that keep what is restricted flagged.`
+    : `The table ${subject} lacks triggers that keep what is restricted flagged, or they are switched off: ${missing.join(', ')}.`;
+  return { check: 'restriction_flags', subject, ok, detail };
 }
 
 function closedToWhoeverSeesAll({ name: subject, readElsewhere }: TableRow): IsolationFinding {

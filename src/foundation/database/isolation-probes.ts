@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
 import { readCatalogue } from './catalogue-check.js';
 import type { IsolationFinding } from './isolation-finding.js';
+import { madeUpRowFindings } from './made-up-rows.js';
 import { TENANT_ROLE } from './roles.js';
 import { runTransaction } from './transaction.js';
 
@@ -68,9 +69,12 @@ export class IsolationProbes {
     private readonly embedded: boolean,
   ) {}
 
-  /** The catalogue, probes of every table, and what pooled connections carry from one request to the next. */
+  /** The catalogue, probes of every table and policy, and what pooled connections carry from one request to the next. */
   async run(): Promise<ProbeFinding[]> {
-    const findings = (await readCatalogue(this.dataSource)).map(finding => ({ ...finding, tried: true }));
+    const findings = [
+      ...(await readCatalogue(this.dataSource)),
+      ...(await madeUpRowFindings(this.dataSource)),
+    ].map((finding): ProbeFinding => ({ ...finding, tried: true }));
     for (const ending of ENDINGS) {
       if (ending.onServersOnly && this.embedded) continue;
       findings.push(await this.probe(ending));
