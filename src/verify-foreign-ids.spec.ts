@@ -44,6 +44,9 @@ const withoutTenant: Holds = ({ kb, document }) => KBS[kb]?.documents.includes(d
 /** Who may see the knowledge base is asked of documents beside it, but not of it. */
 const withoutGrants: Holds = asked => right({ ...asked, isOwner: asked.isOwner || asked.kb === 'kb-closed' });
 
+/** `WHERE tenant_id = $1 AND id = $2`, and of the knowledge base only that it is there. */
+const withoutKb: Holds = asked => asked.kb in KBS && Object.keys(KBS).some(kb => right({ ...asked, kb }));
+
 async function triedOn(holds: Holds, others: (kb: string) => number = () => 200): Promise<TestResult> {
   const callerOf = (name: string, tenant: string, isOwner: boolean): Caller => {
     const send = (method: string, path: string, { body }: Sent = {}) => {
@@ -120,6 +123,14 @@ describe('T1 of the command', () => {
     const { failures } = await triedOn(withoutGrants);
     expect(failures).toHaveLength(1);
     expect(failures[0]?.who).toContain('document of a knowledge base that is closed to this member');
+  });
+
+  it('notices a document that is found below another knowledge base', async () => {
+    const { failures } = await triedOn(withoutKb);
+    const below = failures.filter(({ who }) => who.startsWith('owner of a'));
+    expect(below.map(({ where, who }) => `${where}: ${who}`)).toEqual([
+      `GET ${DOCUMENT}: owner of a, foreign document, below another knowledge base`,
+    ]);
   });
 
   it('notices that nobody is shown anything', async () => {

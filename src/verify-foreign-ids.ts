@@ -38,6 +38,7 @@ export const foreignIds: VerifyTest = async (context, record) => {
     ...inBodies(context),
     ...inQueries(context),
     ...(await withinTenant(context)),
+    ...belowOtherKb(context),
   ];
   await record.each(comparisons, comparison => compare(context, comparison, record));
   await ownLists(context, record);
@@ -211,6 +212,21 @@ async function withinTenant(context: VerifyContext): Promise<Comparison[]> {
     }),
   );
   return [...alone, ...fitting];
+}
+
+/** What belongs to one knowledge base is not found below another one, of the same tenant, by whoever sees both. */
+function belowOtherKb(context: VerifyContext): Comparison[] {
+  const { world } = context;
+  const ids: Ids = { ...world.a.ids, kb: world.closedKb };
+  return nonPlatformRoutes(context).flatMap(route => {
+    const below = route.parameters.slice(route.parameters.indexOf('kb') + 1);
+    const isKnown = route.parameters.every(parameter => ids[parameter] !== undefined);
+    if (!route.parameters.includes('kb') || below.length === 0 || !isKnown) return [];
+    const last = below.at(-1) as string;
+    const pair = pairOf(ids, below, last);
+    const caller = world.people.a.owner.caller;
+    return [{ caller, route, what: `${last}, below another knowledge base`, ...pair, statuses: [404] }];
+  });
 }
 
 async function compare(

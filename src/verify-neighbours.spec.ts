@@ -7,7 +7,7 @@ import { TestRecord } from './verify-record.js';
 const silent = { begin: () => undefined, plan: () => undefined, step: () => undefined };
 
 /** T7 against a server that remembers answers, or does not, or remembers them for everybody. */
-async function triedOn(kept: 'by tenant' | 'never' | 'for everybody') {
+async function triedOn(kept: 'by tenant' | 'never' | 'for everybody', entered = (tenant: string) => tenant) {
   let answers = 0;
   const remembered = new Map<string, string>();
   const query = (tenant: string, question: string) => {
@@ -20,7 +20,7 @@ async function triedOn(kept: 'by tenant' | 'never' | 'for everybody') {
   };
   const tenant = (id: string) => ({
     id,
-    ids: { kb: 'kb' },
+    ids: { kb: `kb-of-${id}` },
     owner: {
       caller: {
         must: (_: string, path: string, { query: question }: { query: string }) =>
@@ -30,11 +30,17 @@ async function triedOn(kept: 'by tenant' | 'never' | 'for everybody') {
   });
   const both = {
     caller: {
-      get: (path: string) => Promise.resolve({ status: path.includes('/b/') ? 200 : 403, body: {} }),
+      get: (path: string) =>
+        Promise.resolve(
+          path.endsWith('/kbs')
+            ? { status: 200, text: `kb-of-${entered(path.split('/')[2] as string)}` }
+            : { status: path.includes('/b/') ? 200 : 403, body: {} },
+        ),
     },
   };
   const b = tenant('b');
-  const world = { a: tenant('a'), b, people: { b: { owner: b.owner }, both } };
+  const twins = { a: 'twin-of-a', b: 'twin-of-b' };
+  const world = { a: tenant('a'), b, twins, people: { b: { owner: b.owner }, both } };
   const record = new TestRecord('T7', silent, new AbortController().signal);
   await caches({ world, routes: [] } as unknown as VerifyContext, record);
   return record.result;
@@ -57,5 +63,12 @@ describe('T7 of the command', () => {
   it('fails where what was kept for one comes back to the other', async () => {
     const { failures } = await triedOn('for everybody');
     expect(failures.map(({ got }) => got)).toEqual(Array(3).fill('a remembered one'));
+  });
+
+  it('fails where whoever is a member of both stays in the tenant that was entered first', async () => {
+    const { failures } = await triedOn('by tenant', () => 'b');
+    expect(failures).toEqual([
+      expect.objectContaining({ where: 'GET /tenants/{tenant}/kbs', got: 'some of the other' }),
+    ]);
   });
 });

@@ -96,6 +96,7 @@ export const caches: VerifyTest = async (context, record) => {
   await entityTags(context, record);
   await settings(context, record);
   await permissions(context, record);
+  await entered(context, record);
 };
 
 interface WireAnswer {
@@ -104,19 +105,19 @@ interface WireAnswer {
   passages: Passage[];
 }
 
-/** Both have the same text, and ask the same. */
+/** Both have a knowledge base with the same text, and ask it the same. */
 async function answers(context: VerifyContext, record: TestRecord): Promise<void> {
   const { world } = context;
   for (let round = 0; round < 3; round++) {
     const question = `When is the tide bell of the harbour rung, asks ${randomBytes(4).toString('hex')}?`;
-    const ask = async ({ id, ids, owner }: ThrowAwayTenant): Promise<WireAnswer> => {
-      const path = `/tenants/${id}/kbs/${ids['kb']}/query`;
+    const ask = async (letter: 'a' | 'b'): Promise<WireAnswer> => {
+      const path = `/tenants/${world[letter].id}/kbs/${world.twins[letter]}/query`;
       const body = { query: question, max_tokens: 64 };
-      return (await owner.caller.must('POST', path, body)) as unknown as WireAnswer;
+      return (await world[letter].owner.caller.must('POST', path, body)) as unknown as WireAnswer;
     };
-    await ask(world.a);
-    const kept = await ask(world.a);
-    const [theirs, found] = [await ask(world.b), await search(world.b, question)];
+    await ask('a');
+    const kept = await ask('a');
+    const [theirs, found] = [await ask('b'), await search(world.b, question)];
     // What was never kept cannot come back, and shows nothing.
     if (kept.cached)
       record.check(!theirs.cached, () => ({
@@ -140,7 +141,7 @@ async function answers(context: VerifyContext, record: TestRecord): Promise<void
         got: `${shared.length} passage(s) of a`,
       }));
     }
-    const again = await ask(world.a);
+    const again = await ask('a');
     // Made anew, a model may word it in another way.
     if (!kept.cached || !again.cached) continue;
     record.check(again.answer === kept.answer, () => ({
@@ -230,6 +231,24 @@ async function permissions({ world }: VerifyContext, record: TestRecord): Promis
         got: outcomeOf(answer),
       }));
     }
+  }
+}
+
+/** Whoever is a member of both sees in each what is in it, whichever was entered before. */
+async function entered({ world }: VerifyContext, record: TestRecord): Promise<void> {
+  for (const [tenant, other] of [
+    [world.b, world.a],
+    [world.a, world.b],
+    [world.b, world.a],
+  ] as const) {
+    const answer = await world.people.both.caller.get(`/tenants/${tenant.id}/kbs`);
+    const [own, theirs] = [tenant, other].map(({ ids }) => answer.text.includes(ids['kb'] as string));
+    record.check(answer.status === 200 && own === true && theirs === false, () => ({
+      where: 'GET /tenants/{tenant}/kbs',
+      who: 'a member of both, in one after the other',
+      expected: 'the knowledge bases of this one alone',
+      got: theirs ? 'some of the other' : outcomeOf(answer),
+    }));
   }
 }
 

@@ -58,6 +58,8 @@ export class ThrowAway {
   documents!: MarkedDocument[];
   /** Knowledge base that only those see to whom a role on it was granted. */
   closedKb!: string;
+  /** In each tenant a knowledge base of the same history and the same text, word for word. */
+  twins!: Record<'a' | 'b', string>;
   /** Every id and every marker of A, each with what it is: nobody else may be told of them. */
   readonly secrets = new Map<string, string>();
   /** Their names, from before they are asked for: an answer may be lost. */
@@ -168,6 +170,7 @@ export class ThrowAway {
   private async fill(): Promise<void> {
     const { a, b } = this;
     const [openKb, otherKb] = [await this.makeKb(a, 'Harbour'), await this.makeKb(b, 'Harbour')];
+    this.twins = { a: await this.makeKb(a, 'Twin'), b: await this.makeKb(b, 'Twin') };
     this.closedKb = await this.makeKb(a, 'Closed', 'granted');
     const reader = this.userId('reader-of-a');
     const grant = await a.owner.caller.must('POST', `/tenants/${a.id}/kbs/${this.closedKb}/grants`, {
@@ -191,7 +194,13 @@ export class ThrowAway {
       await this.addText(a, openKb, same, { title: 'Tide' }),
       await this.addText(b, otherKb, same, { title: 'Tide' }),
     ];
+    const ofTwins = [
+      await this.addText(a, this.twins.a, same, { title: 'Tide' }),
+      await this.addText(b, this.twins.b, same, { title: 'Tide' }),
+    ];
     for (const { id, kb } of this.documents) await this.ingested(a, kb, id);
+    await this.ingested(a, this.twins.a, ofTwins[0] as string);
+    await this.ingested(b, this.twins.b, ofTwins[1] as string);
     await this.ingested(a, openKb, texts[0] as string);
     await this.ingested(b, otherKb, texts[1] as string);
     Object.assign(a.ids, { kb: openKb, document: this.documents[0]?.id, grant: grant['id'] });
