@@ -283,7 +283,7 @@ export function secretsIn({ world }: VerifyContext, answer: VerifyAnswer): strin
   return [...new Set(found)];
 }
 
-/** Routes whose path names no tenant get it in the header. */
+/** Routes whose path names no tenant get it in the header, and those that ask the knowledge base with it. */
 export function askRoute(
   { world }: VerifyContext,
   caller: Caller,
@@ -296,6 +296,10 @@ export function askRoute(
   return caller.send(route.method, pathOf(route, ids), {
     body: bodyOf(route, QUESTION),
     ...sent,
-    headers: { ...(inHeader && { 'x-tenant-id': tenant }), ...sent.headers },
+    headers: {
+      ...(inHeader && { 'x-tenant-id': tenant }),
+      ...(inHeader && route.question && ids['kb'] !== undefined && { 'x-kb-id': ids['kb'] }),
+      ...sent.headers,
+    },
   });
 }
