@@ -5,6 +5,7 @@ import { type RedisServer, startRedisServer } from '../../../test/setup/redis-se
 import type { ConcurrencyLimiter } from './concurrency-limiter.js';
 import type { RateLimiter } from './rate-limiter.js';
 import { RateLimits } from './rate-limits.js';
+import { RedisCounters } from './redis-counters.js';
 
 const open: RateLimits[] = [];
 afterEach(() => {
@@ -138,6 +139,32 @@ describe.skipIf(!SERVER)('several processes on one Redis', () => {
     await Promise.all([times(5, () => consumed(a, 'k', seed)), times(5, () => consumed(b, 'k', seed))]);
     expect(seed).toHaveBeenCalledTimes(1);
     await expect.poll(() => peek(a, 'k')).toBe(110);
+  });
+
+  it('add what was used before to each that was counted without it, however late its answer comes', async () => {
+    const [a] = (await limitersOf(1)) as [RateLimiter];
+    const add = Reflect.get(RedisCounters.prototype, 'add') as RedisCounters['add'];
+    let asked = 0;
+    let added!: () => void;
+    const seedIsAdded = new Promise<void>(resolve => (added = resolve));
+    const spy = vi.spyOn(RedisCounters.prototype, 'add').mockImplementation(async function (
+      this: RedisCounters,
+      ...addition
+    ) {
+      const number = ++asked;
+      if (number === 3) added();
+      const counted = await add.apply(this, addition);
+      if (number === 2) await seedIsAdded;
+      return counted;
+    });
+    try {
+      const seed = async () => 100;
+      expect(await Promise.all([consumed(a, 'k', seed), consumed(a, 'k', seed)])).toEqual([101, 102]);
+      expect(await consumed(a, 'k', seed)).toBe(103);
+      expect(asked).toBe(4);
+    } finally {
+      spy.mockRestore();
+    }
   });
 
   it('count each for itself while it is away, and together again when it is back', async () => {

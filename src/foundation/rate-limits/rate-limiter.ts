@@ -34,6 +34,13 @@ interface Settings {
   counters: RedisCounters | null;
 }
 
+/** What a counter began with is being asked for, and added to it. */
+interface Seeding {
+  used: Promise<number>;
+  /** When it was added, in the order of additions; null: not yet. What was counted before does not hold it. */
+  addedAs: number | null;
+}
+
 /** Only compared here: what is too much, those who count say. */
 const ENDLESS = Number.MAX_SAFE_INTEGER;
 /** Node's longest timer; a counter that is gone sooner is made anew, from its seed. */
@@ -56,7 +63,9 @@ export class RateLimiter {
   private readonly logger = new Logger(RateLimiter.name);
   private readonly shared: RateLimiterRedis | null;
   private own: RateLimiterMemory;
-  private readonly seeding = new Map<string, Promise<number>>();
+  /** Until the addition was answered: by then all that was counted before it has been, too. */
+  private readonly seeding = new Map<string, Seeding>();
+  private additions = 0;
   /** Counters with a seed that were used while Redis was away. */
   private readonly unsettled = new Map<string, () => Promise<number>>();
 
@@ -73,13 +82,13 @@ export class RateLimiter {
   async count(key: string, points = 1, { seconds, seed }: CountOptions = {}): Promise<Count> {
     const length = seconds ?? this.settings.seconds;
     if (!seed) return this.add(key, points, length);
-    const before = this.seeding.get(key);
+    const order = ++this.additions;
     const count = await this.add(key, points, length, seed);
-    const seeding =
-      before ??
-      this.seeding.get(key) ??
-      (count.consumed === points ? this.startSeeding(key, length, seed) : null);
-    return seeding ? { ...count, consumed: count.consumed + (await seeding) } : count;
+    const lacks = (seeding: Seeding) => seeding.addedAs === null || order < seeding.addedAs;
+    let seeding = this.seeding.get(key);
+    if (count.consumed === points && !(seeding && lacks(seeding)))
+      seeding = this.startSeeding(key, length, seed);
+    return seeding && lacks(seeding) ? { ...count, consumed: count.consumed + (await seeding.used) } : count;
   }
 
   /** What stands there now, without beginning a window where none has begun. */
@@ -151,15 +160,18 @@ export class RateLimiter {
   }
 
   /** Whoever counts meanwhile waits for it, and adds it: it is not in what they were answered. */
-  private startSeeding(key: string, seconds: number, seed: () => Promise<number>): Promise<number> {
-    const seeding = seed().then(
+  private startSeeding(key: string, seconds: number, seed: () => Promise<number>): Seeding {
+    const seeding: Seeding = { used: Promise.resolve(0), addedAs: null };
+    const end = () => this.seeding.get(key) === seeding && this.seeding.delete(key);
+    seeding.used = seed().then(
       used => {
-        this.seeding.delete(key);
-        if (used > 0) void this.add(key, used, seconds);
+        seeding.addedAs = ++this.additions;
+        if (used > 0) void this.add(key, used, seconds).finally(end);
+        else end();
         return used;
       },
       async (error: unknown) => {
-        this.seeding.delete(key);
+        end();
         this.logger.warn(`What was used before is not known now: ${(error as Error).message}`);
         // The next one asks again.
         await this.forget(key);
