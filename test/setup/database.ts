@@ -1,6 +1,7 @@
-import { cpSync, existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { writeDefaultPolicy } from '../../src/core/authorization/default-policy.repository.js';
 import { parseEnv } from '../../src/foundation/config/env.js';
@@ -35,6 +36,26 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   return SERVER ? cloneServerTemplate(SERVER) : cloneFolderTemplate();
 }
 
+/** Folder of this run, where the global set-up made one. */
+function testFolder(): string {
+  return process.env['TEST_FOLDER'] ?? tmpdir();
+}
+
+let compiledPostgres: Promise<WebAssembly.Module> | undefined;
+
+/**
+ * V8 shares the compiled code of equal modules among threads as long as one of them holds it. Otherwise the database
+ * thread of each application compiles PGlite, and optimises what runs often, all over again.
+ */
+async function keepCompiledPostgres(): Promise<void> {
+  compiledPostgres ??= WebAssembly.compile(
+    readFileSync(
+      join(dirname(createRequire(import.meta.url).resolve('@electric-sql/pglite')), 'pglite.wasm'),
+    ),
+  );
+  await compiledPostgres;
+}
+
 async function prepareFolderTemplate(): Promise<void> {
   const folder = join(tmpdir(), TEMPLATE);
   if (existsSync(folder)) return;
@@ -43,8 +64,9 @@ async function prepareFolderTemplate(): Promise<void> {
   renameSync(fresh, folder);
 }
 
-function cloneFolderTemplate(): TestDatabase {
-  const dataDir = mkdtempSync(join(tmpdir(), 'enclave-test-'));
+async function cloneFolderTemplate(): Promise<TestDatabase> {
+  await keepCompiledPostgres();
+  const dataDir = mkdtempSync(join(testFolder(), 'enclave-test-'));
   cpSync(join(tmpdir(), TEMPLATE, 'postgres'), join(dataDir, 'postgres'), { recursive: true });
   return {
     env: { DATA_DIR: dataDir },
@@ -73,7 +95,7 @@ async function cloneServerTemplate({
     await admin.query(`SELECT pg_advisory_lock(hashtext($1))`, [TEMPLATE]);
     await admin.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`);
   });
-  const dataDir = mkdtempSync(join(tmpdir(), 'enclave-test-'));
+  const dataDir = mkdtempSync(join(testFolder(), 'enclave-test-'));
   const redis = new URL(redisUrl);
   // A database of Redis for each of vitest's processes, of which one runs one file at a time.
   redis.pathname = `/${(Number(process.env['VITEST_POOL_ID'] ?? 1) % 15) + 1}`;
