@@ -41,7 +41,10 @@ function testFolder(): string {
   return process.env['TEST_FOLDER'] ?? tmpdir();
 }
 
-let compiledPostgres: Promise<WebAssembly.Module> | undefined;
+/** A global of Node that its types leave to the browser's. */
+declare const WebAssembly: { compile(bytes: Uint8Array): Promise<object> };
+
+let compiledPostgres: Promise<object> | undefined;
 
 /**
  * V8 shares the compiled code of equal modules among threads as long as one of them holds it. Otherwise the database
