@@ -17,5 +17,6 @@ export default defineConfig({
     // As Node does it: the default export of a CommonJS module is its module.exports.
     deps: { interopDefault: false },
     globalSetup: 'test/setup/global-setup.ts',
+    setupFiles: 'test/setup/compiled-workers.ts',
   },
 });

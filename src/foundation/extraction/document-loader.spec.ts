@@ -400,7 +400,7 @@ describe('DocumentLoader', () => {
     const reason = new Error('cancelled');
     await expect(load('text', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     const controller = new AbortController();
-    const working = load('<html><body>' + '<p>word</p>'.repeat(300_000), { signal: controller.signal });
+    const working = load('<html><body>' + '<p>word</p>'.repeat(1_000_000), { signal: controller.signal });
     setTimeout(() => controller.abort(reason), 300);
     await expect(working).rejects.toBe(reason);
     const between = new AbortController();
@@ -412,8 +412,8 @@ describe('DocumentLoader', () => {
 
   it('rejects what runs and what waits when it is closed', async () => {
     const single = new DocumentLoader({ threads: 1 });
-    const slow = '<html><body>' + '<p>word</p>'.repeat(300_000);
-    const results = Promise.allSettled([load(slow, {}, single), load('Waits', {}, single)]);
+    const slow = '<html><body>' + '<p>word</p>'.repeat(1_000_000);
+    const results = Promise.allSettled([load(slow, {}, single), load(slow, {}, single)]);
     await new Promise(resolve => setTimeout(resolve, 200));
     await single.close();
     for (const result of await results) {
